@@ -1,0 +1,128 @@
+# hyperpool: build, tests and demo.  `make help` lists the targets.
+
+MODULE_big = hyperpool
+EXTENSION  = hyperpool
+DATA       = $(wildcard sql/hyperpool--*.sql)
+OBJS       = $(patsubst %.c,%.o,$(wildcard src/*.c src/*/*.c))
+
+# -isystem keeps PostgreSQL's own headers out of -Wextra, -Wno-clobbered its PG_TRY; make WERROR= builds on in spite of warnings.
+WERROR     ?= -Werror
+PG_CONFIG  ?= pg_config
+PG_CPPFLAGS = -I$(srcdir)/src -I$(shell $(PG_CONFIG) --includedir) -isystem $(shell $(PG_CONFIG) --includedir-server) -MMD -MP
+PG_CFLAGS   = -std=gnu11 -Wall -Wextra $(WERROR) -Wno-unused-parameter -Wno-clobbered \
+              -fvisibility=hidden -DPGDLLEXPORT='__attribute__((visibility("default")))'
+SHLIB_LINK  = -lpq -lssl -lcrypto
+EXTRA_CLEAN = build $(OBJS:.o=.d)
+
+override with_llvm = no
+
+PGXS := $(wildcard $(shell $(PG_CONFIG) --pgxs 2>/dev/null))
+ifneq ($(PGXS),)
+include $(PGXS)
+ifneq ($(filter 9.% 10 11 12 13 14,$(MAJORVERSION)),)
+$(error hyperpool needs PostgreSQL 15 or newer, $(PG_CONFIG) is of $(MAJORVERSION))
+endif
+-include $(OBJS:.o=.d)
+else
+.PHONY: all install
+all install:
+	@echo "PostgreSQL's build files were not found ($(PG_CONFIG) --pgxs). Run: make setup" >&2; exit 1
+endif
+
+BUILD = build
+STAGE = $(CURDIR)/$(BUILD)/stage
+
+.PHONY: help setup test run-tests stage unit floors regress tap wire run-regress run-tap demo demo-stop
+
+help:
+	@echo 'make            builds hyperpool.so'
+	@echo 'make install    installs it into the PostgreSQL of $(PG_CONFIG)'
+	@echo 'make setup      installs missing packages (Debian), or says which'
+	@echo 'make test       setup and every test; as root the servers run as $${TEST_USER:-postgres}'
+	@echo 'make unit | floors | regress | tap | wire       one kind of test; PROVE_TESTS="test/t/001_x.pl" picks files'
+	@echo 'make demo       two throw-away servers with 125 ms between them;  make demo-stop  ends them'
+
+setup:
+	@test/tools/setup
+
+# What `setup` installed is seen by a make that starts after it.
+test: setup
+	@$(MAKE) --no-print-directory run-tests
+
+run-tests:
+	@MAKE='$(MAKE)' test/tools/run-tests
+
+# ---- unit: core/ and net/, which need no PostgreSQL, with the sanitizers where the compiler has them ----
+UNIT_CC     ?= $(CC)
+UNIT_SANITIZE = $(eval UNIT_SANITIZE := $(shell mkdir -p $(BUILD) && echo 'int main(void){return 0;}' > $(BUILD)/probe.c && \
+	$(UNIT_CC) -fsanitize=address,undefined $(BUILD)/probe.c -o $(BUILD)/probe 2>/dev/null && $(BUILD)/probe 2>/dev/null && \
+	echo -fsanitize=address,undefined -fno-sanitize-recover=undefined))$(UNIT_SANITIZE)
+UNIT_CFLAGS = -std=gnu11 -g -O1 -fno-omit-frame-pointer -Wall -Wextra $(WERROR) $(UNIT_SANITIZE) -Isrc -Itest/unit -MMD -MP
+UNIT_OBJS   = $(patsubst src/%.c,$(BUILD)/unit/%.o,$(wildcard src/core/*.c src/net/*.c))
+UNIT_TESTS  = $(patsubst test/unit/%.c,$(BUILD)/unit/%,$(wildcard test/unit/test_*.c))
+
+$(BUILD)/unit/%.o: src/%.c
+	@mkdir -p $(@D)
+	$(UNIT_CC) $(UNIT_CFLAGS) -c -o $@ $<
+
+$(BUILD)/unit/test_%.o: test/unit/test_%.c
+	@mkdir -p $(@D)
+	$(UNIT_CC) $(UNIT_CFLAGS) -c -o $@ $<
+
+$(BUILD)/unit/test_%: $(BUILD)/unit/test_%.o $(UNIT_OBJS)
+	$(UNIT_CC) $(UNIT_SANITIZE) -o $@ $^ -lssl -lcrypto
+
+.PRECIOUS: $(BUILD)/unit/test_%.o
+-include $(UNIT_OBJS:.o=.d) $(UNIT_TESTS:=.d)
+
+unit: $(UNIT_TESTS)
+	@test -n '$(UNIT_TESTS)' || { echo 'no unit tests in test/unit/' >&2; exit 1; }
+	@prove --exec '' $(UNIT_TESTS)
+
+floors:
+	@test/tools/floors
+
+# ---- servers: from a staging folder, so nothing installed is overwritten ----
+$(BUILD)/relay: test/tools/relay.c
+	@mkdir -p $(@D)
+	$(CC) -std=gnu11 -O2 -g -Wall -Wextra $(WERROR) -o $@ $<
+
+stage: all $(BUILD)/relay
+	@rm -rf '$(STAGE)'
+	@$(MAKE) --no-print-directory -s install DESTDIR='$(STAGE)'
+
+regress: stage
+	@test/tools/as-user $(MAKE) --no-print-directory run-regress
+
+tap: stage
+	@test/tools/as-user $(MAKE) --no-print-directory run-tap PROVE_TESTS='$(PROVE_TESTS)'
+
+wire: stage
+	@test/tools/as-user $(MAKE) --no-print-directory run-tap PROVE_TESTS='$(or $(wildcard test/t/*wire*.pl),test/t/wire.pl)'
+
+# In sql/ a name with -- is an install script, one without is an input of pg_regress. LANG makes initdb choose UTF-8 (the test tools drop LC_ALL).
+REGRESS_TESTS ?= $(sort $(foreach f,$(wildcard sql/*.sql),$(if $(findstring --,$(f)),,$(basename $(notdir $(f))))))
+PROVE_TESTS     ?=
+TEST_ENV       = PG_CONFIG='$(PG_CONFIG)' LANG=C.UTF-8 LC_ALL=C.UTF-8 RELAY='$(CURDIR)/$(BUILD)/relay'
+
+run-regress:
+	@test -n '$(REGRESS_TESTS)' || { echo 'no regress inputs in sql/' >&2; exit 1; }
+	@rm -rf $(BUILD)/regress && mkdir -p $(BUILD)/regress
+	@test/tools/test-config '$(STAGE)' --gateway > $(BUILD)/regress/regress.conf
+	@$(TEST_ENV) $(top_builddir)/src/test/regress/pg_regress --bindir='$(bindir)' --inputdir=. --outputdir=$(BUILD)/regress \
+		--temp-instance=$(BUILD)/regress/instance --temp-config=$(BUILD)/regress/regress.conf \
+		--use-existing --dbname=postgres $(REGRESS_TESTS) \
+		|| { rc=$$?; cat $(BUILD)/regress/regression.diffs 2>/dev/null; tail -n 40 $(BUILD)/regress/log/*.log 2>/dev/null; exit $$rc; }
+
+run-tap:
+	@rm -rf $(BUILD)/tap && mkdir -p $(BUILD)/tap/tmp_check/log
+	@test/tools/test-config '$(STAGE)' > $(BUILD)/tap/tap.conf
+	@PROVE='$(PROVE)' PGXS_TEST='$(top_builddir)/src/test' BINDIR='$(bindir)' $(TEST_ENV) \
+		test/tools/run-tap '$(CURDIR)/$(BUILD)/tap' $(PROVE_TESTS)
+
+demo: setup
+	@$(MAKE) --no-print-directory stage
+	@PG_CONFIG='$(PG_CONFIG)' test/demo/demo
+
+demo-stop:
+	@test/demo/stop

@@ -1,0 +1,612 @@
+/*
+ * client/session.c - one client's life: reading, writing, closing.
+ *
+ * Reading: one receive into a scratch area shared by all sessions, messages taken in place; only what cannot be taken now (half a
+ * message, or the session waits) is kept in s->in. Writing: all answers of a turn go out in one send at its end.
+ *
+ * A session is closed at any point by session_close; its memory goes at the end of the turn, so that whoever is on the
+ * stack may still look at its state.
+ */
+#include "postgres.h"
+
+#include <errno.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <unistd.h>
+
+#include "utils/memutils.h"
+#include "utils/timestamp.h"
+
+#include "client/session_internal.h"
+
+#define SCRATCH_SIZE	(64 * 1024)
+#define READ_STEP		(16 * 1024)
+
+Reactor    *session_reactor;
+int			session_worker;
+Directory  *session_directory;
+
+static uint8 scratch[SCRATCH_SIZE];
+static ClientSession *sessions;	/* all of this worker */
+static ClientSession **by_row;	/* client row number -> session */
+static int	count;
+static ClientSession *handling; /* whose event is being handled, for sessions_after_error */
+static bool draining;
+
+static void on_ready(ReactorSource *source, int events);
+static void on_time(ReactorTimer *timer);
+static void flush_now(ReactorTask *task);
+
+void
+sessions_init(Reactor *reactor, int worker)
+{
+	session_reactor = reactor;
+	session_worker = worker;
+	by_row = MemoryContextAllocZero(TopMemoryContext, hyperpool_max_clients * sizeof(ClientSession *));
+}
+
+bool
+session_take_row(ClientSession *s)
+{
+	s->row = client_row_take(session_worker);
+	if (s->row)
+		by_row[client_row_number(s->row)] = s;
+	return s->row != NULL;
+}
+
+int
+sessions_count(void)
+{
+	return count;
+}
+
+bool
+sessions_accepting(void)
+{
+	return !draining && mem_used() < (size_t) hyperpool_worker_memory * 1024 * 1024;
+}
+
+/* ---- states ---- */
+
+static ClientState
+row_state(SessionState state, const ClientSession *s)
+{
+	switch (state)
+	{
+		case SESSION_STARTING:
+			return CLIENT_LOGIN;
+		case SESSION_IDLE:
+			return CLIENT_IDLE;
+		case SESSION_WAITING:
+			return CLIENT_WAITING;
+		case SESSION_RELAYING:
+			return s->inflight > 0 ? CLIENT_ACTIVE : CLIENT_IN_TRANSACTION;
+		case SESSION_LEAVING:
+		case SESSION_CLOSED:
+			return CLIENT_CLOSING;
+	}
+	return CLIENT_CLOSING;
+}
+
+/* The one place where a session changes state. */
+void
+session_set_state(ClientSession *s, SessionState state)
+{
+	ClientState shown = row_state(state, s);
+
+	s->state = state;
+	if (s->row && (s->row->state != shown || s->row->bound != s->bound))
+	{
+		client_row_begin_change(s->row);
+		s->row->state = shown;
+		s->row->bound = s->bound;
+		s->row->link_row = s->link ? link_row(s->link) + 1 : 0;
+		s->row->state_since = GetCurrentTimestamp();
+		client_row_end_change(s->row);
+	}
+}
+
+/* ---- birth and death ---- */
+
+void
+session_accept(int fd, const struct sockaddr_storage *from, bool local)
+{
+	ClientSession *s = mem_zalloc(sizeof(ClientSession));
+
+	if (s == NULL)
+	{
+		close(fd);
+		return;
+	}
+	s->source.fd = fd;
+	s->source.on_ready = on_ready;
+	s->flush_task.run = flush_now;
+	s->timer.on_time = on_time;
+	s->waiter.on_checkout = session_on_checkout;
+	s->reader.side = FRAME_FROM_CLIENT;
+	s->safe_encoding = true;
+	transport_init_plain(&s->transport, fd);
+	s->next = sessions;
+	if (sessions)
+		sessions->prev = s;
+	sessions = s;
+	count++;
+	if (!reactor_add(session_reactor, &s->source, REACTOR_READ))
+	{
+		s->source.fd = -1;
+		session_close(s);
+		return;
+	}
+	if (!session_login_begin(s, from, local))
+		session_close_after_flush(s);
+}
+
+void
+session_close(ClientSession *s)
+{
+	if (s->state == SESSION_CLOSED)
+		return;
+	reactor_clear_timer(session_reactor, &s->timer);
+	pool_leave_queue(&s->waiter);
+	session_settings_forget(s);
+	session_let_go(s);
+	session_login_end(s);
+	session_set_state(s, SESSION_CLOSED);
+	if (s->source.fd >= 0)
+		reactor_remove(session_reactor, &s->source);
+	transport_close(&s->transport);
+	if (s->row)
+	{
+		by_row[client_row_number(s->row)] = NULL;
+		client_row_free(s->row);
+		s->row = NULL;
+	}
+	/* its memory goes at the end of the turn */
+	reactor_at_end(session_reactor, &s->flush_task, REACTOR_CLIENTS);
+}
+
+static void
+session_free(ClientSession *s)
+{
+	if (s->next)
+		s->next->prev = s->prev;
+	if (s->prev)
+		s->prev->next = s->next;
+	else
+		sessions = s->next;
+	count--;
+	names_clear(&s->names, pools_statements());
+	if (s->unnamed)
+		statement_unref(pools_statements(), s->unnamed);
+	if (s->settings)
+		settings_unref(pools_settings(), s->settings);
+	if (s->startup_settings)
+		settings_unref(pools_settings(), s->startup_settings);
+	if (s->pool)
+		pool_unref(s->pool);
+	buffer_free(&s->in);
+	buffer_free(&s->out);
+	buffer_free(&s->refusal);
+	if (handling == s)
+		handling = NULL;
+	mem_free(s, sizeof(ClientSession));
+}
+
+/* Gives up the link in whatever state it is. */
+void
+session_let_go(ClientSession *s)
+{
+	OriginLink *link = s->link;
+
+	if (link == NULL)
+		return;
+	s->link = NULL;
+	s->tail = NULL;
+	s->inflight = 0;
+	if (s->holding_link)
+		link_hold_reading(link, false);
+	s->holding_link = false;
+	if (!link_is_quiet(link))
+		pool_abandon(link);
+	else
+		pool_return(link, s->bound ? LINK_AFTER_RETIRE : effects_link_after(s->effects));
+	s->effects = 0;
+	s->bound = false;
+}
+
+void
+session_close_after_flush(ClientSession *s)
+{
+	if (s->state == SESSION_CLOSED)
+		return;
+	s->closing = true;
+	if (s->state != SESSION_LEAVING)
+		session_set_state(s, SESSION_LEAVING);
+	pool_leave_queue(&s->waiter);
+	session_settings_forget(s);
+	session_let_go(s);
+	/* what does not go out within a few seconds is lost */
+	session_set_timer(s, INT64CONST(5000000));
+	session_flush(s);
+}
+
+void
+session_fatal(ClientSession *s, Refusal refusal, const char *arg)
+{
+	if (s->state == SESSION_CLOSED)
+		return;
+	message_put_refusal(&s->out, "FATAL", refusal, arg);
+	session_close_after_flush(s);
+}
+
+void
+session_set_timer(ClientSession *s, int64 after)
+{
+	if (after > 0)
+		reactor_set_timer(session_reactor, &s->timer, reactor_now(session_reactor) + after);
+	else
+		reactor_clear_timer(session_reactor, &s->timer);
+}
+
+static void
+on_time(ReactorTimer *timer)
+{
+	ClientSession *s = (ClientSession *) ((char *) timer - offsetof(ClientSession, timer));
+
+	if (s->closing)
+		session_close(s);
+	else if (s->state == SESSION_STARTING)
+		session_fatal(s, REFUSE_LOGIN_TIMEOUT, NULL);
+	else if (s->state == SESSION_RELAYING && s->inflight > 0)
+	{
+		s->timed_out = true;
+		counter_add(s->counters, COUNT_QUERY_TIMEOUTS, 1);
+		link_cancel(s->link);
+	}
+	else if (s->state == SESSION_RELAYING)
+	{
+		counter_add(s->counters, COUNT_IDLE_TRANSACTION_TIMEOUTS, 1);
+		session_fatal(s, REFUSE_IDLE_TRANSACTION, pool_origin_name(s->pool));
+	}
+}
+
+/* ---- watching ---- */
+
+/* May more of its messages be taken now? */
+static bool
+wants_messages(const ClientSession *s)
+{
+	if (s->reading)
+		return false;
+	if (s->state == SESSION_IDLE)
+		return true;
+	return s->state == SESSION_RELAYING && !link_is_full(s->link);
+}
+
+static void
+watch(ClientSession *s)
+{
+	int			events = 0;
+
+	if (s->source.fd < 0 || s->state == SESSION_STARTING)
+		return;
+	if (wants_messages(s) && buffer_len(&s->out) < SESSION_HIGH_WATER)
+		events |= REACTOR_READ;
+	if (buffer_len(&s->out) > 0 || s->transport.wants_write)
+		events |= REACTOR_WRITE;
+	reactor_watch(session_reactor, &s->source, events);
+}
+
+/* ---- reading ---- */
+
+/* Statements are wanted whole, to be remembered and understood; everything else may come in pieces. */
+static size_t
+whole_max(const ClientSession *s, Bytes in)
+{
+	if (!frame_inside(&s->reader) && in.len > 0 && (in.data[0] == MSG_PARSE || in.data[0] == MSG_QUERY))
+		return Max((size_t) hyperpool_max_statement_size * 1024, SESSION_WHOLE_MAX);
+	return SESSION_WHOLE_MAX;
+}
+
+/* Takes messages out of `in`; returns the bytes used up. */
+static size_t
+session_consume(ClientSession *s, Bytes in)
+{
+	size_t		used = 0;
+
+	s->consuming = true;
+	while (used < in.len && wants_messages(s))
+	{
+		Bytes		rest = bytes_of(in.data + used, in.len - used);
+		FrameReader before = s->reader;
+		Frame		frame;
+		FrameVerdict verdict = frame_next(&s->reader, rest, whole_max(s, rest), &frame);
+		SessionStep step;
+
+		if (verdict == FRAME_MORE)
+			break;
+		if (verdict == FRAME_BAD_LENGTH)
+		{
+			/* as PostgreSQL does: the stream is out of step, nothing can be said */
+			ereport(LOG, (errcode(ERRCODE_PROTOCOL_VIOLATION), errmsg("hyperpool: invalid message length from a client")));
+			session_close_after_flush(s);
+			break;
+		}
+		step = session_ask(s, &frame);
+		if (step == STEP_HOLD)
+		{
+			s->reader = before;
+			break;
+		}
+		used += frame.raw.len;
+		if (step == STEP_GONE)
+			break;
+	}
+	s->consuming = false;
+	return used;
+}
+
+void
+session_resume(ClientSession *s)
+{
+	if (s->consuming || s->state == SESSION_CLOSED || s->state == SESSION_STARTING)
+		return;
+	if (buffer_len(&s->in) > 0)
+	{
+		buffer_consume(&s->in, session_consume(s, buffer_view(&s->in)));
+		buffer_trim(&s->in);
+	}
+	watch(s);
+}
+
+static void
+on_gone(ClientSession *s)
+{
+	session_close(s);
+}
+
+static void
+session_read(ClientSession *s)
+{
+	ssize_t		n;
+
+	if (buffer_len(&s->in) == 0)
+	{
+		size_t		used;
+
+		n = transport_read(&s->transport, scratch, SCRATCH_SIZE);
+		if (n <= 0)
+			goto nothing;
+		used = session_consume(s, bytes_of(scratch, n));
+		if (s->state != SESSION_CLOSED && used < (size_t) n)
+			buffer_put(&s->in, scratch + used, n - used);
+	}
+	else
+	{
+		if (!buffer_reserve(&s->in, READ_STEP))
+		{
+			session_fatal(s, REFUSE_MEMORY, NULL);
+			return;
+		}
+		n = transport_read(&s->transport, s->in.data + s->in.end, s->in.size - s->in.end);
+		if (n <= 0)
+			goto nothing;
+		s->in.end += n;
+		buffer_consume(&s->in, session_consume(s, buffer_view(&s->in)));
+		buffer_trim(&s->in);
+	}
+	if (s->counters)
+		counter_add(s->counters, COUNT_BYTES_FROM_CLIENTS, n);
+	if (s->in.failed)
+		session_fatal(s, REFUSE_MEMORY, NULL);
+	return;
+
+nothing:
+	if (n != TRANSPORT_AGAIN)
+		on_gone(s);
+}
+
+static void
+on_ready(ReactorSource *source, int events)
+{
+	ClientSession *s = (ClientSession *) source;
+
+	handling = s;
+	if (s->state == SESSION_STARTING)
+	{
+		session_login_step(s, events);
+		handling = NULL;
+		return;
+	}
+	if (events & REACTOR_WRITE)
+		flush_now(&s->flush_task);
+	if (handling == s && s->state != SESSION_CLOSED && (events & REACTOR_READ))
+	{
+		if (wants_messages(s))
+		{
+			do
+				session_read(s);
+			while (s->state != SESSION_CLOSED && wants_messages(s) && transport_pending(&s->transport));
+		}
+		else
+			on_gone(s);			/* told although not asked for: the connection is broken */
+		if (s->state != SESSION_CLOSED)
+			watch(s);
+	}
+	handling = NULL;
+}
+
+/* ---- writing ---- */
+
+void
+session_flush(ClientSession *s)
+{
+	reactor_at_end(session_reactor, &s->flush_task, REACTOR_CLIENTS);
+	if (s->link && !s->holding_link && buffer_len(&s->out) > SESSION_HIGH_WATER)
+	{
+		s->holding_link = true;
+		link_hold_reading(s->link, true);
+	}
+}
+
+/* The client has taken enough: the origin may go on. */
+static void
+drained(ClientSession *s)
+{
+	if (s->holding_link && buffer_len(&s->out) < SESSION_HIGH_WATER / 2)
+	{
+		s->holding_link = false;
+		if (s->link)
+			link_hold_reading(s->link, false);
+	}
+	if (buffer_len(&s->out) == 0)
+		buffer_trim(&s->out);
+}
+
+static void
+flush_now(ReactorTask *task)
+{
+	ClientSession *s = (ClientSession *) ((char *) task - offsetof(ClientSession, flush_task));
+
+	if (s->state == SESSION_CLOSED)
+	{
+		session_free(s);
+		return;
+	}
+	if (s->out.failed)
+	{
+		session_close(s);
+		return;
+	}
+	while (buffer_len(&s->out) > 0)
+	{
+		Bytes		view = buffer_view(&s->out);
+		ssize_t		n = transport_write(&s->transport, view.data, view.len);
+
+		if (n == TRANSPORT_AGAIN)
+			break;
+		if (n < 0)
+		{
+			session_close(s);
+			return;
+		}
+		buffer_consume(&s->out, n);
+		if (s->counters)
+			counter_add(s->counters, COUNT_BYTES_TO_CLIENTS, n);
+	}
+	if (s->closing && buffer_len(&s->out) == 0)
+	{
+		session_close(s);
+		return;
+	}
+	drained(s);
+	if (s->state != SESSION_CLOSED)
+		watch(s);
+}
+
+/* ---- from outside ---- */
+
+static ClientSession *
+find_row(int place, uint32 generation)
+{
+	ClientSession *s = place >= 0 && place < hyperpool_max_clients ? by_row[place] : NULL;
+
+	return s && s->row->generation == generation ? s : NULL;
+}
+
+static void
+cancel(ClientSession *s)
+{
+	switch ((SessionState) s->state)
+	{
+		case SESSION_WAITING:
+			/* nothing was asked of the origin */
+			pool_leave_queue(&s->waiter);
+			session_refuse_next(s, REFUSE_CANCELED, NULL);
+			break;
+		case SESSION_RELAYING:
+		case SESSION_LEAVING:
+			if (s->link && s->inflight > 0)
+				link_cancel(s->link);
+			break;
+		case SESSION_STARTING:
+		case SESSION_IDLE:
+		case SESSION_CLOSED:
+			break;
+	}
+}
+
+void
+sessions_on_note(const Note *note)
+{
+	ClientSession *s;
+
+	if (note->kind != NOTE_CANCEL && note->kind != NOTE_DISCONNECT)
+		return;
+	s = find_row(note->place, note->generation);
+	if (s == NULL)
+		return;
+	if (note->kind == NOTE_CANCEL)
+		cancel(s);
+	else
+		session_fatal(s, REFUSE_DISCONNECTED, NULL);
+}
+
+/* Rights that were taken away are noticed here; what is in flight is cut off only by the loss of the origin. */
+static void
+check_rights(ClientSession *s)
+{
+	const DirectoryOrigin *origin;
+
+	if (s->pool == NULL || s->state == SESSION_CLOSED || s->closing)
+		return;
+	origin = directory_origin(session_directory, bytes_str(pool_origin_name(s->pool)));
+	if (origin == NULL || pool_is_dropped(s->pool))
+		session_fatal(s, REFUSE_ORIGIN_DROPPED, pool_origin_name(s->pool));
+	else if (s->state == SESSION_IDLE && !s->bound &&
+			 (!directory_may_use(session_directory, s->role, origin) || directory_role_by_oid(session_directory, s->role) == NULL))
+		session_fatal(s, REFUSE_NO_RIGHT, origin->name);
+}
+
+void
+sessions_on_directory(Directory *directory)
+{
+	ClientSession *next;
+
+	session_directory = directory;
+	for (ClientSession *s = sessions; s; s = next)
+	{
+		next = s->next;
+		check_rights(s);
+	}
+}
+
+bool
+sessions_drain(bool now)
+{
+	ClientSession *next;
+
+	draining = true;
+	for (ClientSession *s = sessions; s; s = next)
+	{
+		next = s->next;
+		if (s->state == SESSION_CLOSED || s->closing)
+			continue;
+		if (now || s->state == SESSION_IDLE || s->state == SESSION_STARTING || s->state == SESSION_WAITING)
+			session_fatal(s, REFUSE_SHUTDOWN, NULL);
+	}
+	return count == 0;
+}
+
+void
+sessions_after_error(void)
+{
+	ClientSession *s = handling;
+
+	handling = NULL;
+	if (s && s->state != SESSION_CLOSED)
+	{
+		s->consuming = false;
+		session_close(s);
+	}
+}

@@ -1,0 +1,459 @@
+/*
+ * client/session_answer.c - the news of pool and link on their way to the client.
+ *
+ * The bytes of an answer pass unchanged. What this file adds is what they mean for the session: names that came to be or did not,
+ * settings that changed, and, when nothing is in flight any more, whether the link goes back, stays with the client, or is lost.
+ */
+#include "postgres.h"
+
+#include "host/analyze.h"
+
+#include "client/session_internal.h"
+
+/* ---- deliberately broken builds, for the tests that must catch them (hyperpool.test_fault) ---- */
+
+static ClientSession *swap_with;
+static int	ready_seen;
+
+static bool
+fault_is(const char *name)
+{
+	return hyperpool_test_fault && hyperpool_test_fault[0] && strcmp(hyperpool_test_fault, name) == 0;
+}
+
+/* Every seventh answer goes to the session that was served before. */
+static ClientSession *
+fault_owner(ClientSession *s)
+{
+	ClientSession *other = swap_with;
+
+	swap_with = s;
+	if (other && other != s && other->state != SESSION_CLOSED && ++ready_seen % 7 == 0)
+		return other;
+	return s;
+}
+
+/* ---- bytes ---- */
+
+static void
+pass_bytes(ClientSession *s, Bytes bytes)
+{
+	if (unlikely(hyperpool_test_fault && hyperpool_test_fault[0]))
+	{
+		if (fault_is("swap_answers"))
+			s = fault_owner(s);
+		if (fault_is("lose_ready") && bytes.len >= 6 && bytes.data[bytes.len - 6] == ANS_READY && ++ready_seen % 7 == 0)
+			bytes.len -= 6;
+	}
+	buffer_put(&s->out, bytes.data, bytes.len);
+	session_flush(s);
+}
+
+static bool
+is_query_timeout(ClientSession *s, Bytes body)
+{
+	return s->timed_out && bytes_equal_str(message_error_field(body, 'C'), "57014");
+}
+
+static void
+pass_error(ClientSession *s, const LinkNews *news)
+{
+	SessionNote *note = news->ask ? news->ask->note : NULL;
+	char		buf[LINK_NAME_MAX];
+
+	if (is_query_timeout(s, news->bytes))
+	{
+		s->timed_out = false;
+		message_put_refusal(&s->out, "ERROR", REFUSE_QUERY_TIMEOUT, pool_origin_name(s->pool));
+	}
+	else if (note && note->what == NOTE_RENAMED)
+		message_put_error_renamed(&s->out, news->bytes,
+								  note->number ? link_statement_name(note->number, buf) : bytes_str("hyperpool_0"),
+								  bytes_of(note->name, note->name_len));
+	else
+		message_put(&s->out, ANS_ERROR, news->bytes);
+
+	/* a Parse of the unnamed statement that fails leaves none */
+	if (news->ask && news->ask->kind == ASK_PARSE && news->ask->whose == ASK_FOR_CLIENT && news->ask->number == 0 && s->unnamed &&
+		(note == NULL || note->what == NOTE_UNNAMED))
+	{
+		statement_unref(pools_statements(), s->unnamed);
+		s->unnamed = NULL;
+	}
+	session_flush(s);
+}
+
+/* ---- notes ---- */
+
+static void
+undo(ClientSession *s, SessionNote *note, LinkOutcome outcome)
+{
+	Bytes		name = bytes_of(note->name, note->name_len);
+	Statement  *other;
+
+	switch (note->what)
+	{
+		case NOTE_NAMED:
+			other = names_take(&s->names, name);
+			if (other)
+				statement_unref(pools_statements(), other);
+			break;
+		case NOTE_CLOSED:
+			if (names_get(&s->names, name) == NULL && names_put(&s->names, name, note->prior))
+				note->prior = NULL;
+			break;
+		case NOTE_UNNAMED:
+			/* the origin drops the old one before it looks at the new */
+			if (outcome == OUTCOME_FAILED)
+				break;
+			if (s->unnamed)
+				statement_unref(pools_statements(), s->unnamed);
+			s->unnamed = note->prior;
+			note->prior = NULL;
+			break;
+		case NOTE_DEALLOCATE:
+		case NOTE_RENAMED:
+			break;
+	}
+}
+
+static void
+fulfil(ClientSession *s, LinkExchange *e, SessionNote *note)
+{
+	Statement  *gone;
+
+	if (note->what != NOTE_DEALLOCATE || e->failed)
+		return;
+	gone = names_take(&s->names, bytes_of(note->name, note->name_len));
+	if (gone)
+		statement_unref(pools_statements(), gone);
+	if (s->link)
+		link_statements_remove(link_statements(s->link), note->number);
+}
+
+static void
+on_ask(ClientSession *s, LinkExchange *e, const LinkNews *news)
+{
+	SessionNote *note = news->ask->note;
+
+	if (news->outcome == OUTCOME_ANSWERED)
+		fulfil(s, e, note);
+	else
+		undo(s, note, news->outcome);
+	session_note_free(note);
+}
+
+/* ---- what was said about the session ---- */
+
+static void
+forget_statements(ClientSession *s)
+{
+	names_clear(&s->names, pools_statements());
+	if (s->unnamed)
+		statement_unref(pools_statements(), s->unnamed);
+	s->unnamed = NULL;
+}
+
+static void
+on_tag(ClientSession *s, Bytes tag)
+{
+	if (bytes_equal_str(tag, "DEALLOCATE ALL"))
+	{
+		names_clear(&s->names, pools_statements());
+		link_discarded(s->link, false);
+	}
+	else if (bytes_equal_str(tag, "DISCARD ALL"))
+	{
+		forget_statements(s);
+		link_discarded(s->link, true);
+		settings_ref(s->startup_settings);
+		settings_unref(pools_settings(), s->settings);
+		s->settings = s->startup_settings;
+	}
+}
+
+static void
+on_parameter(ClientSession *s)
+{
+	const char *encoding = link_parameter(s->link, "client_encoding");
+	const char *conforming = link_parameter(s->link, "standard_conforming_strings");
+
+	s->safe_encoding = (encoding == NULL || analyze_encoding_is_safe(encoding)) &&
+		(conforming == NULL || strcmp(conforming, "on") == 0);
+}
+
+/* ---- ends ---- */
+
+static void
+count_exchange(ClientSession *s, const LinkExchange *e)
+{
+	int64		took = reactor_now(session_reactor) - e->asked_at;
+
+	counter_add(s->counters, COUNT_EXCHANGES, 1);
+	counter_add(s->counters, COUNT_QUERY_US, took);
+	histogram_add(s->counters, HISTOGRAM_QUERY, took);
+	s->row->exchanges++;
+}
+
+/* The link goes back to the pool. */
+static void
+return_link(ClientSession *s)
+{
+	OriginLink *link = s->link;
+	LinkAfter	after = effects_link_after(s->effects & ~EFFECT_UNBIND);
+
+	if (s->holding_link)
+		link_hold_reading(link, false);
+	s->holding_link = false;
+	s->link = NULL;
+	s->effects = 0;
+	s->timed_out = false;
+	session_set_timer(s, 0);
+	session_set_state(s, SESSION_IDLE);
+	pool_return(link, after);
+}
+
+static bool
+on_stray(void *owner, Bytes raw)
+{
+	ClientSession *s = owner;
+
+	buffer_put(&s->out, raw.data, raw.len);
+	session_flush(s);
+	return true;
+}
+
+/* The link stays: what the client has made there exists nowhere else. */
+static void
+keep_link(ClientSession *s)
+{
+	if (!s->bound)
+		counter_add(s->counters, COUNT_BOUND, 1);
+	s->bound = true;
+	session_set_timer(s, 0);
+	link_on_stray(s->link, on_stray, s);
+	session_set_state(s, SESSION_IDLE);
+}
+
+static void
+stay_in_transaction(ClientSession *s)
+{
+	if (pool_mode(s->pool) == POOL_STATEMENT)
+	{
+		session_fatal(s, REFUSE_STATEMENT_MODE, NULL);
+		return;
+	}
+	session_set_state(s, SESSION_RELAYING);
+	session_set_timer(s, pool_idle_transaction_timeout(s->pool));
+}
+
+static bool
+must_bind(ClientSession *s)
+{
+	if ((s->effects & EFFECT_UNBIND) && !(s->effects & EFFECT_BIND))
+	{
+		s->bound = false;
+		s->effects &= ~(EFFECT_UNBIND | EFFECT_SETTINGS);
+	}
+	return s->bound || (s->effects & EFFECT_BIND) || pool_mode(s->pool) == POOL_SESSION;
+}
+
+void
+session_quiet(ClientSession *s)
+{
+	if (s->state == SESSION_LEAVING)
+	{
+		session_close_after_flush(s);
+		return;
+	}
+	if (link_status(s->link) != TX_IDLE)
+	{
+		stay_in_transaction(s);
+		return;
+	}
+	counter_add(s->counters, COUNT_TRANSACTIONS, 1);
+	counter_add(s->counters, COUNT_TRANSACTION_US, reactor_now(session_reactor) - s->active_since);
+	if (must_bind(s))
+		keep_link(s);
+	else if ((s->effects & EFFECT_SETTINGS) && !pool_origin_is_pooled(s->pool) && session_settings_read(s))
+		return;
+	else
+		return_link(s);
+}
+
+static void
+on_end(ClientSession *s, LinkExchange *e)
+{
+	count_exchange(s, e);
+	if (e == s->tail)
+		s->tail = NULL;
+	if (--s->inflight > 0)
+		return;
+	session_quiet(s);
+	if (s->state != SESSION_CLOSED && buffer_len(&s->in) > 0)
+		session_resume(s);
+}
+
+/* ---- loss ---- */
+
+/* May it have taken effect at the origin without our knowing? */
+static bool
+outcome_unknown(const LinkExchange *e, const LinkNews *news)
+{
+	return !news->unsent && (e->effects & (EFFECT_WRITES | EFFECT_END | EFFECT_UNKNOWN));
+}
+
+static void
+put_loss(ClientSession *s, LinkExchange *e, const LinkNews *news)
+{
+	if (outcome_unknown(e, news))
+	{
+		counter_add(s->counters, COUNT_UNKNOWN_OUTCOMES, 1);
+		message_put_refusal(&s->out, "ERROR", REFUSE_UNKNOWN_OUTCOME, pool_origin_name(s->pool));
+	}
+	else if (news->bytes.len > 0)
+		message_put_error_as(&s->out, news->bytes, "ERROR");
+	else
+		message_put_refusal(&s->out, "ERROR", REFUSE_LINK_LOST, pool_origin_name(s->pool));
+}
+
+/* An exchange whose answer will not come. Its client stays connected. */
+static void
+on_lost(ClientSession *s, LinkExchange *e, const LinkNews *news)
+{
+	bool		in_transaction = link_status(e->link) != TX_IDLE || (s->effects & EFFECT_BEGIN);
+
+	if (e == s->tail)
+		s->tail = NULL;
+	s->inflight--;
+	if (news->cut)
+	{
+		/* half a message has gone out: nothing can follow it */
+		session_close_after_flush(s);
+		return;
+	}
+	if (!e->failed)
+		put_loss(s, e, news);
+	if (in_transaction)
+		s->failed_transaction = true;
+	if (e->x.phase == EXCHANGE_CLOSED)
+		message_put_ready(&s->out, s->failed_transaction ? TX_FAILED : TX_IDLE);
+	else
+		s->skip_local = true;
+	session_flush(s);
+}
+
+/* The link has broken; what was in flight on it has been told already. */
+void
+session_on_link_lost(void *owner)
+{
+	ClientSession *s = owner;
+	bool		in_transaction = s->inflight == 0 && s->link && link_status(s->link) != TX_IDLE;
+
+	s->link = NULL;
+	s->tail = NULL;
+	s->inflight = 0;
+	s->effects = 0;
+	s->holding_link = false;
+	s->timed_out = false;
+	session_settings_forget(s);
+	session_set_timer(s, 0);
+	if (s->state == SESSION_CLOSED || s->closing)
+		return;
+	if (s->state == SESSION_LEAVING)
+	{
+		session_close_after_flush(s);
+		return;
+	}
+	if (in_transaction)
+		s->failed_transaction = true;
+	if (s->bound || in_transaction)
+		session_refuse_next(s, REFUSE_LINK_LOST, pool_origin_name(s->pool));
+	s->bound = false;
+	session_set_state(s, SESSION_IDLE);
+	session_resume(s);
+}
+
+/* ---- the three callbacks ---- */
+
+void
+session_on_message(LinkExchange *e, const LinkNews *news)
+{
+	ClientSession *s = e->owner;
+
+	switch (news->kind)
+	{
+		case LINK_BYTES:
+			pass_bytes(s, news->bytes);
+			break;
+		case LINK_ERROR:
+			pass_error(s, news);
+			break;
+		case LINK_ASK:
+			on_ask(s, e, news);
+			break;
+		case LINK_TAG:
+			on_tag(s, news->bytes);
+			break;
+		case LINK_PARAMETER:
+			on_parameter(s);
+			break;
+		case LINK_END:
+			on_end(s, e);
+			break;
+		case LINK_LOST:
+			on_lost(s, e, news);
+			break;
+	}
+}
+
+/* The next exchange is answered here, with this error. */
+void
+session_refuse_next(ClientSession *s, Refusal refusal, const char *arg)
+{
+	counter_add(s->counters, COUNT_REFUSED, 1);
+	buffer_free(&s->refusal);
+	message_put_refusal(&s->refusal, "ERROR", refusal, arg);
+	session_set_state(s, SESSION_IDLE);
+	session_resume(s);
+}
+
+static void
+refuse_with_failure(ClientSession *s)
+{
+	char		sqlstate[6];
+	const char *text = pool_failure(s->pool, sqlstate);
+
+	counter_add(s->counters, COUNT_REFUSED, 1);
+	buffer_free(&s->refusal);
+	message_put_error(&s->refusal, ANS_ERROR, "ERROR", sqlstate, text, NULL,
+					  "hyperpool could not connect to the origin. SELECT * FROM hyperpool.check_origin(...) shows the steps.");
+	session_set_state(s, SESSION_IDLE);
+	session_resume(s);
+}
+
+void
+session_on_checkout(PoolWaiter *waiter, OriginLink *link)
+{
+	ClientSession *s = (ClientSession *) ((char *) waiter - offsetof(ClientSession, waiter));
+
+	if (s->state == SESSION_STARTING)
+	{
+		session_login_link(s, link);
+		return;
+	}
+	if (link == NULL)
+	{
+		if (waiter->refusal != REFUSE_LIMIT)
+			session_refuse_next(s, waiter->refusal, pool_origin_name(s->pool));
+		else
+			refuse_with_failure(s);
+		return;
+	}
+	session_attach(s, link);
+	session_set_state(s, SESSION_IDLE);
+	session_resume(s);
+	/* its message was not one for the origin after all */
+	if (s->state == SESSION_IDLE && s->link && s->inflight == 0 && !s->bound && !s->reading)
+		session_quiet(s);
+}

@@ -1,0 +1,733 @@
+/*
+ * client/session_ask.c - a client's message on its way to the origin.
+ *
+ * Every message is shown to the exchange it would belong to (exchange_ask); what begins an exchange needs a link first. Then the
+ * same bytes go out, but for the names of prepared statements: a client's name stands for a statement (text, types), a
+ * statement has one name of ours on each link where it is prepared. What the link lacks is prepared just before, in the same send, and that
+ * answer is swallowed.
+ *
+ * A name that would be refused by the origin must be refused by the origin (its transaction has to fail too), so such messages are sent in a
+ * form that fails there for the same reason.
+ */
+#include "postgres.h"
+
+#include "host/analyze.h"
+
+#include "client/session_internal.h"
+
+#define EFFECTS_OF_THE_UNSEEN	(EFFECT_UNKNOWN | EFFECT_WRITES | EFFECT_DIRTY | EFFECT_LOCKS)
+
+static const Exchange nothing_asked;
+
+/* ---- notes ---- */
+
+SessionNote *
+session_note_make(NoteWhat what, Bytes name, Statement *prior, uint32 number)
+{
+	SessionNote *note = mem_alloc(sizeof(SessionNote) + name.len);
+
+	if (note == NULL)
+		return NULL;
+	note->what = what;
+	note->number = number;
+	note->prior = prior;
+	note->name_len = name.len;
+	memcpy(note->name, name.data, name.len);
+	return note;
+}
+
+void
+session_note_free(SessionNote *note)
+{
+	if (note->prior)
+		statement_unref(pools_statements(), note->prior);
+	mem_free(note, sizeof(SessionNote) + note->name_len);
+}
+
+/* ---- beginning an exchange ---- */
+
+/* The link is ours: brings it into our settings. */
+void
+session_attach(ClientSession *s, OriginLink *link)
+{
+	s->link = link;
+	s->tail = NULL;
+	s->effects = 0;
+	s->active_since = reactor_now(session_reactor);
+	link_on_lost(link, session_on_link_lost, s);
+	if (!link_apply_settings(link, s->settings) || (s->failed_transaction && !link_fail_transaction(link)))
+		link_break_now(link);
+	s->failed_transaction = false;
+}
+
+static SessionStep
+begin_exchange(ClientSession *s)
+{
+	if (s->link == NULL)
+	{
+		OriginLink *link;
+
+		s->waiter.settings = s->settings;
+		s->waiter.role = s->role;
+		link = pool_checkout(s->pool, &s->waiter);
+		if (link == NULL)
+		{
+			session_set_state(s, SESSION_WAITING);
+			return STEP_HOLD;
+		}
+		session_attach(s, link);
+		if (s->link == NULL)
+		{
+			session_fatal(s, REFUSE_MEMORY, NULL);
+			return STEP_GONE;
+		}
+	}
+	s->tail = link_ask(s->link, s, session_on_message);
+	if (s->tail == NULL)
+	{
+		session_fatal(s, REFUSE_MEMORY, NULL);
+		return STEP_GONE;
+	}
+	s->inflight++;
+	if (s->state != SESSION_RELAYING || s->inflight == 1)
+	{
+		session_set_state(s, SESSION_RELAYING);
+		session_set_timer(s, pool_query_timeout(s->pool));
+	}
+	return STEP_TAKEN;
+}
+
+/* ---- sending ---- */
+
+/* Notes the ask and, if that went well, says so. Otherwise the session is closed. */
+static bool
+note(ClientSession *s, AskKind kind, AskFor whose, uint32 number, void *what)
+{
+	if (link_note(s->tail, kind, whose, 0, number, what))
+		return true;
+	if (what)
+		session_note_free(what);
+	session_fatal(s, REFUSE_TOO_MANY_PENDING, NULL);
+	return false;
+}
+
+/* The bytes as they came; a message that came in part goes on in session_ask. */
+static void
+send_raw(ClientSession *s, const Frame *frame)
+{
+	buffer_put(link_outbound(s->link), frame->raw.data, frame->raw.len);
+	link_set_cut(s->link, !frame->last);
+	s->piece = PIECE_FORWARD;
+	link_flush(s->link);
+}
+
+static SessionStep
+forward(ClientSession *s, const Frame *frame, uint8 what)
+{
+	if (!note(s, exchange_kind_of(frame->type, what), ASK_FOR_CLIENT, 0, NULL))
+		return STEP_GONE;
+	send_raw(s, frame);
+	return STEP_TAKEN;
+}
+
+/* ---- statements ---- */
+
+/* The statement of a text; one reference. NULL: no memory. */
+static Statement *
+statement_of(Bytes text, Bytes types)
+{
+	bool		fresh;
+
+	return statement_intern(pools_statements(), text, types, &fresh);
+}
+
+static uint32
+effects_of(const ClientSession *s, Statement *statement)
+{
+	return analyze_facts(statement, s->safe_encoding)->effects;
+}
+
+static void
+add_effects(ClientSession *s, uint32 effects)
+{
+	s->tail->effects |= effects;
+	s->effects |= effects;
+}
+
+/* The link's unnamed statement is to be this one: sends its Parse if it is not. */
+static bool
+prepare_unnamed(ClientSession *s, Statement *statement)
+{
+	if (link_unnamed(s->link) == statement)
+		return true;
+	message_put_parse(link_outbound(s->link), bytes_of("", 0), statement_text(statement), statement_types(statement));
+	link_set_unnamed(s->link, statement);
+	counter_add(s->counters, COUNT_LINK_PARSES, 1);
+	return note(s, ASK_PARSE, ASK_FOR_US, 0, NULL);
+}
+
+/* No statement of another client may be found behind the unnamed name. */
+static bool
+forget_unnamed(ClientSession *s)
+{
+	if (link_unnamed(s->link) == NULL)
+		return true;
+	message_put_named(link_outbound(s->link), MSG_CLOSE, 'S', bytes_of("", 0));
+	link_set_unnamed(s->link, NULL);
+	return note(s, ASK_CLOSE, ASK_FOR_US, 0, NULL);
+}
+
+/* Enters a statement into what the link has prepared; what has to go for it is closed. 0: no memory. */
+static uint32
+enter_on_link(ClientSession *s, Statement *statement, bool *ok)
+{
+	uint32		evicted = 0;
+	uint32		number = link_statements_add(link_statements(s->link), statement, s->settings, &evicted);
+	char		buf[LINK_NAME_MAX];
+
+	*ok = number != 0;
+	if (evicted != 0)
+	{
+		message_put_named(link_outbound(s->link), MSG_CLOSE, 'S', link_statement_name(evicted, buf));
+		*ok &= note(s, ASK_CLOSE, ASK_FOR_US, 0, NULL);
+	}
+	return number;
+}
+
+/*
+ * Sees to it that the statement is prepared on the link when the next message is read there; *name is what it is called.
+ * Behind a pooler every exchange may meet another session: there it is always the unnamed one, prepared anew.
+ */
+static bool
+prepare_on_link(ClientSession *s, Statement *statement, char buf[LINK_NAME_MAX], Bytes *name, uint32 *number)
+{
+	bool		ok;
+
+	*number = 0;
+	*name = bytes_of("", 0);
+	if (pool_origin_is_pooled(s->pool))
+	{
+		link_set_unnamed(s->link, NULL);
+		return prepare_unnamed(s, statement);
+	}
+	*number = link_statements_find(link_statements(s->link), statement, s->settings);
+	if (*number == 0)
+	{
+		*number = enter_on_link(s, statement, &ok);
+		if (!ok)
+			return false;
+		*name = link_statement_name(*number, buf);
+		message_put_parse(link_outbound(s->link), *name, statement_text(statement), statement_types(statement));
+		counter_add(s->counters, COUNT_LINK_PARSES, 1);
+		return note(s, ASK_PARSE, ASK_FOR_US, *number, NULL);
+	}
+	*name = link_statement_name(*number, buf);
+	return true;
+}
+
+/*
+ * A name this client has not given: the origin shall say that it does not exist, unless the link is bound (then SQL
+ * PREPARE may have made it). A name that looks like ours is sent as one that cannot exist.
+ */
+static bool
+unknown_name(ClientSession *s, Bytes name, Bytes *sent, void **what)
+{
+	*sent = name;
+	*what = NULL;
+	if (name.len == 0)
+		return forget_unnamed(s);
+	if (link_name_is_ours(name))
+	{
+		*what = session_note_make(NOTE_RENAMED, name, NULL, 0);
+		*sent = bytes_str("hyperpool_0");
+		return *what != NULL;
+	}
+	return true;
+}
+
+/* What a Bind, Describe or Close of a statement name must say on the link. */
+static bool
+resolve_name(ClientSession *s, Bytes name, char buf[LINK_NAME_MAX], Bytes *sent, uint32 *number, void **what)
+{
+	Statement  *statement = name.len == 0 ? s->unnamed : names_get(&s->names, name);
+
+	*number = 0;
+	*what = NULL;
+	if (statement == NULL)
+		return unknown_name(s, name, sent, what);
+	add_effects(s, effects_of(s, statement));
+	if (name.len > 0)
+		return prepare_on_link(s, statement, buf, sent, number);
+	*sent = name;
+	return prepare_unnamed(s, statement);
+}
+
+/* ---- Query ---- */
+
+/* DEALLOCATE or EXECUTE of a statement that was named by the protocol: at the origin it has another name. */
+static bool
+query_renamed(ClientSession *s, Statement *query, const StatementFacts *facts, bool *done)
+{
+	Bytes		target = facts->target ? bytes_str(facts->target) : bytes_of("", 0);
+	Statement  *statement = target.len > 0 ? names_get(&s->names, target) : NULL;
+	ByteBuffer	text = {0};
+	char		buf[LINK_NAME_MAX];
+	Bytes		name;
+	uint32		number;
+	void	   *what;
+
+	*done = false;
+	if (statement == NULL || pool_origin_is_pooled(s->pool))
+		return true;
+	if (!prepare_on_link(s, statement, buf, &name, &number))
+		return false;
+	if (!analyze_rename(statement_text(query), facts->target, name, &text))
+		return true;
+	what = session_note_make(facts->kind == STATEMENT_DEALLOCATE ? NOTE_DEALLOCATE : NOTE_RENAMED, target, NULL, number);
+	message_put_query(link_outbound(s->link), buffer_view(&text));
+	buffer_free(&text);
+	link_flush(s->link);
+	*done = true;
+	return what && note(s, ASK_QUERY, ASK_FOR_CLIENT, 0, what);
+}
+
+/* The origin forgets the unnamed statement when it runs a simple Query. */
+static void *
+drop_unnamed(ClientSession *s)
+{
+	void	   *what = NULL;
+
+	if (s->unnamed && s->tail->x.count > 0)
+	{
+		/* asks before it may fail: then it is skipped and the statement stays */
+		what = session_note_make(NOTE_UNNAMED, bytes_of("", 0), s->unnamed, 0);
+		s->unnamed = NULL;
+	}
+	if (s->unnamed)
+		statement_unref(pools_statements(), s->unnamed);
+	s->unnamed = NULL;
+	link_set_unnamed(s->link, NULL);
+	return what;
+}
+
+static SessionStep
+ask_query(ClientSession *s, const Frame *frame)
+{
+	Bytes		text;
+	Statement  *query = NULL;
+	bool		done = false;
+	bool		ok = true;
+	uint32		effects = EFFECTS_OF_THE_UNSEEN;
+
+	if (frame->last && message_read_query(frame->body, &text) && text.len <= ANALYZE_MAX_TEXT)
+		query = statement_of(text, bytes_of("", 0));
+	if (query)
+	{
+		const StatementFacts *facts = analyze_facts(query, s->safe_encoding);
+
+		effects = facts->effects;
+		if (facts->kind == STATEMENT_DEALLOCATE || facts->kind == STATEMENT_EXECUTE)
+			ok = query_renamed(s, query, facts, &done);
+	}
+	if (ok && !done)
+	{
+		if ((ok = note(s, ASK_QUERY, ASK_FOR_CLIENT, 0, drop_unnamed(s))))
+			send_raw(s, frame);
+	}
+	if (ok)
+		add_effects(s, effects);
+	if (query)
+		statement_unref(pools_statements(), query);
+	return ok ? STEP_TAKEN : STEP_GONE;
+}
+
+/* ---- Parse ---- */
+
+static SessionStep
+parse_unnamed(ClientSession *s, const Frame *frame, Statement *statement)
+{
+	void	   *what = NULL;
+
+	if (s->tail->x.count > 0)
+		what = session_note_make(NOTE_UNNAMED, bytes_of("", 0), s->unnamed, 0);
+	else if (s->unnamed)
+		statement_unref(pools_statements(), s->unnamed);
+	s->unnamed = statement;
+	link_set_unnamed(s->link, statement);
+	if (!note(s, ASK_PARSE, ASK_FOR_CLIENT, 0, what))
+		return STEP_GONE;
+	send_raw(s, frame);
+	return STEP_TAKEN;
+}
+
+/* The name is taken: so is its name on the link, and the origin will say so. */
+static SessionStep
+parse_taken_name(ClientSession *s, const ParseMessage *m)
+{
+	char		buf[LINK_NAME_MAX];
+	Bytes		name;
+	uint32		number;
+	void	   *what;
+
+	if (!prepare_on_link(s, names_get(&s->names, m->name), buf, &name, &number))
+		return STEP_GONE;
+	what = session_note_make(NOTE_RENAMED, m->name, NULL, number);
+	if (what == NULL || !note(s, ASK_PARSE, ASK_FOR_CLIENT, 0, what))
+		return STEP_GONE;
+	message_put_parse(link_outbound(s->link), name, m->text, m->types);
+	link_flush(s->link);
+	return STEP_TAKEN;
+}
+
+/*
+ * A Parse this link has accepted under these settings succeeds without being sent, unless the transaction has failed or something before it
+ * may fail it.
+ */
+static bool
+may_make_parse(const ClientSession *s)
+{
+	return link_status(s->link) != TX_FAILED && s->inflight == 1;
+}
+
+static SessionStep
+parse_named(ClientSession *s, const ParseMessage *m, Statement *statement)
+{
+	uint32		number = 0;
+	bool		made = false;
+	bool		ok;
+	char		buf[LINK_NAME_MAX];
+	Bytes		name = bytes_of("", 0);
+	void	   *what = session_note_make(NOTE_NAMED, m->name, NULL, 0);
+
+	if (what == NULL || !names_put(&s->names, m->name, statement))
+	{
+		session_fatal(s, REFUSE_MEMORY, NULL);
+		return STEP_GONE;
+	}
+	if (!pool_origin_is_pooled(s->pool))
+	{
+		number = link_statements_find(link_statements(s->link), statement, s->settings);
+		made = number != 0 && may_make_parse(s);
+		if (number == 0)
+		{
+			number = enter_on_link(s, statement, &ok);
+			if (!ok)
+				return STEP_GONE;
+		}
+		else if (!made)
+			number = 0, name = bytes_of("", 0);
+	}
+	if (made)
+	{
+		if (!note(s, ASK_PARSE, ASK_MADE, 0, what))
+			return STEP_GONE;
+		link_make_answers(s->tail);
+		return STEP_TAKEN;
+	}
+	if (number != 0)
+		name = link_statement_name(number, buf);
+	else
+		link_set_unnamed(s->link, NULL);	/* sent as the unnamed one, only to be judged */
+	message_put_parse(link_outbound(s->link), name, m->text, m->types);
+	link_flush(s->link);
+	counter_add(s->counters, COUNT_LINK_PARSES, 1);
+	return note(s, ASK_PARSE, ASK_FOR_CLIENT, number, what) ? STEP_TAKEN : STEP_GONE;
+}
+
+/* Too long to be remembered (hyperpool.max_statement_size): it lives on this link alone, which stays with the client. */
+static SessionStep
+parse_too_long(ClientSession *s, const Frame *frame)
+{
+	add_effects(s, EFFECTS_OF_THE_UNSEEN | EFFECT_BIND);
+	if (s->unnamed)
+		statement_unref(pools_statements(), s->unnamed);
+	s->unnamed = NULL;
+	link_set_unnamed(s->link, NULL);
+	return forward(s, frame, 0);
+}
+
+static SessionStep
+ask_parse(ClientSession *s, const Frame *frame)
+{
+	ParseMessage m;
+	Statement  *statement;
+
+	counter_add(s->counters, COUNT_CLIENT_PARSES, 1);
+	if (!frame->last)
+		return parse_too_long(s, frame);
+	if (!message_read_parse(frame->body, &m))
+	{
+		link_set_unnamed(s->link, NULL);
+		return forward(s, frame, 0);
+	}
+	if (m.name.len > 0 && names_get(&s->names, m.name))
+		return parse_taken_name(s, &m);
+	if (m.name.len > 0 && s->names.count >= (uint32) hyperpool_max_session_statements)
+	{
+		session_fatal(s, REFUSE_TOO_MANY_STATEMENTS, NULL);
+		return STEP_GONE;
+	}
+	statement = statement_of(m.text, m.types);
+	if (statement == NULL)
+	{
+		session_fatal(s, REFUSE_MEMORY, NULL);
+		return STEP_GONE;
+	}
+	add_effects(s, effects_of(s, statement));
+	return m.name.len == 0 ? parse_unnamed(s, frame, statement) : parse_named(s, &m, statement);
+}
+
+/* ---- Bind, Describe, Close ---- */
+
+static SessionStep
+ask_bind(ClientSession *s, const Frame *frame)
+{
+	BindMessage m;
+	char		buf[LINK_NAME_MAX];
+	Bytes		name;
+	uint32		number;
+	void	   *what;
+	ByteBuffer *out = link_outbound(s->link);
+
+	counter_add(s->counters, COUNT_BINDS, 1);
+	if (!message_read_bind(frame->body, &m))
+		return forward(s, frame, 0);
+	if (!resolve_name(s, m.statement, buf, &name, &number, &what) || !note(s, ASK_BIND, ASK_FOR_CLIENT, number, what))
+		return STEP_GONE;
+	if (bytes_equal(name, m.statement))
+	{
+		send_raw(s, frame);
+		return STEP_TAKEN;
+	}
+	/* the rest of a long Bind follows as it comes: the length is that of the whole */
+	message_put_bind_head(out, m.portal, name, m.rest.len + (frame->length - frame->body.len));
+	buffer_put(out, m.rest.data, m.rest.len);
+	link_set_cut(s->link, !frame->last);
+	s->piece = PIECE_FORWARD;
+	link_flush(s->link);
+	return STEP_TAKEN;
+}
+
+static SessionStep
+ask_describe(ClientSession *s, const Frame *frame)
+{
+	NamedMessage m;
+	char		buf[LINK_NAME_MAX];
+	Bytes		name;
+	uint32		number;
+	void	   *what;
+
+	if (!frame->last || !message_read_named(frame->body, &m) || m.what == 'P')
+		return forward(s, frame, 'P');
+	if (!resolve_name(s, m.name, buf, &name, &number, &what) ||
+		!note(s, ASK_DESCRIBE_STATEMENT, ASK_FOR_CLIENT, number, what))
+		return STEP_GONE;
+	message_put_named(link_outbound(s->link), MSG_DESCRIBE, 'S', name);
+	link_flush(s->link);
+	return STEP_TAKEN;
+}
+
+/* Close of a statement: the client's name goes, what the link has prepared stays for others. */
+static SessionStep
+ask_close(ClientSession *s, const Frame *frame)
+{
+	NamedMessage m;
+	Statement  *prior;
+	void	   *what;
+
+	if (!frame->last || !message_read_named(frame->body, &m) || m.what == 'P')
+		return forward(s, frame, 'P');
+	if (m.name.len == 0)
+	{
+		prior = s->unnamed;
+		s->unnamed = NULL;
+		link_set_unnamed(s->link, NULL);
+		what = prior ? session_note_make(NOTE_UNNAMED, m.name, prior, 0) : NULL;
+		if (!note(s, ASK_CLOSE, ASK_FOR_CLIENT, 0, what))
+			return STEP_GONE;
+		send_raw(s, frame);
+		return STEP_TAKEN;
+	}
+	prior = names_take(&s->names, m.name);
+	if (prior == NULL && s->bound)
+		return forward(s, frame, 'S');
+	what = prior ? session_note_make(NOTE_CLOSED, m.name, prior, 0) : NULL;
+	if (!note(s, ASK_CLOSE, ASK_MADE, 0, what))
+		return STEP_GONE;
+	link_make_answers(s->tail);
+	return STEP_TAKEN;
+}
+
+/* ---- the rest ---- */
+
+static SessionStep
+ask_copy(ClientSession *s, const Frame *frame)
+{
+	if (frame->type != MSG_COPY_DATA)
+	{
+		if (!note(s, ASK_COPY_END, ASK_FOR_CLIENT, 0, NULL))
+			return STEP_GONE;
+	}
+	else
+		exchange_copy_data(&s->tail->x);
+	send_raw(s, frame);
+	return STEP_TAKEN;
+}
+
+static SessionStep
+ask_sync(ClientSession *s, const Frame *frame)
+{
+	if (s->tail->x.copy_in && !s->tail->x.copy_ended)
+		exchange_sync_in_copy(&s->tail->x);
+	else if (!note(s, ASK_SYNC, ASK_FOR_CLIENT, 0, NULL))
+		return STEP_GONE;
+	send_raw(s, frame);
+	return STEP_TAKEN;
+}
+
+static SessionStep
+ask_function_call(ClientSession *s, const Frame *frame)
+{
+	add_effects(s, EFFECTS_OF_THE_UNSEEN);
+	return forward(s, frame, 0);
+}
+
+static SessionStep
+forward_by_type(ClientSession *s, const Frame *frame)
+{
+	switch (frame->type)
+	{
+		case MSG_QUERY:
+			return ask_query(s, frame);
+		case MSG_PARSE:
+			return ask_parse(s, frame);
+		case MSG_BIND:
+			return ask_bind(s, frame);
+		case MSG_DESCRIBE:
+			return ask_describe(s, frame);
+		case MSG_EXECUTE:
+			return forward(s, frame, 0);
+		case MSG_CLOSE:
+			return ask_close(s, frame);
+		case MSG_SYNC:
+			return ask_sync(s, frame);
+		case MSG_FUNCTION_CALL:
+			return ask_function_call(s, frame);
+		case MSG_COPY_DATA:
+		case MSG_COPY_DONE:
+		case MSG_COPY_FAIL:
+			return ask_copy(s, frame);
+		default:				/* Flush */
+			send_raw(s, frame);
+			return STEP_TAKEN;
+	}
+}
+
+/* ---- refused here ---- */
+
+/* The exchange that this message begins is not asked: its error, and its ReadyForQuery. */
+static SessionStep
+answer_refused(ClientSession *s, const Frame *frame)
+{
+	bool		fresh = buffer_len(&s->refusal) > 0;
+	bool		alone = frame->type == MSG_QUERY || frame->type == MSG_FUNCTION_CALL;
+
+	if (fresh)
+	{
+		Bytes		error = buffer_view(&s->refusal);
+
+		buffer_put(&s->out, error.data, error.len);
+		buffer_free(&s->refusal);
+	}
+	s->skip_local = true;
+	if (frame->type == MSG_SYNC || (fresh && alone))
+	{
+		message_put_ready(&s->out, s->failed_transaction ? TX_FAILED : TX_IDLE);
+		s->skip_local = false;
+	}
+	session_flush(s);
+	s->piece = PIECE_DROP;
+	return STEP_TAKEN;
+}
+
+static SessionStep
+terminate(ClientSession *s)
+{
+	/* what is asked in full is answered before the connection closes, as the origin would */
+	if (s->inflight == 0 || s->tail == NULL || s->tail->x.phase != EXCHANGE_CLOSED)
+		session_close_after_flush(s);
+	else
+		session_set_state(s, SESSION_LEAVING);
+	return STEP_GONE;
+}
+
+static SessionStep
+refuse_type(ClientSession *s, uint8 type)
+{
+	char		number[8];
+
+	snprintf(number, sizeof(number), "%d", type);
+	session_fatal(s, REFUSE_MESSAGE_TYPE, number);
+	return STEP_GONE;
+}
+
+/* PostgreSQL answers with an error and then finds its stream out of step. */
+static SessionStep
+refuse_in_copy(ClientSession *s, uint8 type)
+{
+	char		text[64];
+
+	snprintf(text, sizeof(text), "unexpected message type 0x%02X during COPY from stdin", type);
+	message_put_refusal(&s->out, "ERROR", REFUSE_PROTOCOL_VIOLATION, text);
+	session_fatal(s, REFUSE_PROTOCOL_VIOLATION, "terminating connection because protocol synchronization was lost");
+	return STEP_GONE;
+}
+
+/* ---- the front ---- */
+
+static SessionStep
+first_piece(ClientSession *s, const Frame *frame)
+{
+	const Exchange *x = s->tail ? &s->tail->x : &nothing_asked;
+	AskVerdict	verdict = exchange_ask(x, frame->type);
+	SessionStep step;
+
+	switch (verdict)
+	{
+		case ASK_IGNORE:
+			s->piece = PIECE_DROP;
+			return STEP_TAKEN;
+		case ASK_TERMINATE:
+			return terminate(s);
+		case ASK_REFUSE:
+			return refuse_type(s, frame->type);
+		case ASK_REFUSE_IN_COPY:
+			return refuse_in_copy(s, frame->type);
+		case ASK_NEXT:
+		case ASK_FORWARD:
+			break;
+	}
+	if (s->skip_local || buffer_len(&s->refusal) > 0)
+		return answer_refused(s, frame);
+	if (s->tail == NULL || verdict == ASK_NEXT)
+	{
+		step = begin_exchange(s);
+		if (step != STEP_TAKEN)
+			return step;
+	}
+	return forward_by_type(s, frame);
+}
+
+SessionStep
+session_ask(ClientSession *s, const Frame *frame)
+{
+	if (frame->first)
+		return first_piece(s, frame);
+	if (s->piece == PIECE_FORWARD && s->link)
+	{
+		buffer_put(link_outbound(s->link), frame->raw.data, frame->raw.len);
+		link_set_cut(s->link, !frame->last);
+		link_flush(s->link);
+	}
+	return STEP_TAKEN;
+}

@@ -1,0 +1,154 @@
+/*
+ * client/session_internal.h - the session room's own view of a session.           floor 7
+ *
+ * session.c: life, reading and writing. session_login.c: from accept to ReadyForQuery. session_ask.c: a client's message on
+ * its way to the origin. session_answer.c: the link's news on their way to the client. session_settings.c: what SET has left behind.
+ */
+#ifndef HYPERPOOL_CLIENT_SESSION_INTERNAL_H
+#define HYPERPOOL_CLIENT_SESSION_INTERNAL_H
+
+#include "client/session.h"
+#include "core/exchange.h"
+#include "core/frame.h"
+#include "core/login.h"
+#include "core/portal.h"
+#include "host/counters.h"
+#include "host/identity.h"
+#include "net/transport.h"
+#include "origin/pool.h"
+
+typedef enum SessionState
+{
+	SESSION_STARTING,			/* startup, TLS, authentication, first parameters: see SessionLogin */
+	SESSION_IDLE,				/* logged in; nothing asked; holds a link only if bound */
+	SESSION_WAITING,			/* for a link */
+	SESSION_RELAYING,			/* holds a link: exchanges in flight, or in a transaction */
+	SESSION_LEAVING,			/* Terminate came: the answers in flight go out, then it closes */
+	SESSION_CLOSED				/* freed at the end of the turn */
+} SessionState;
+
+/* What happens to the rest of a message that came in part. */
+typedef enum SessionPiece
+{
+	PIECE_FORWARD,
+	PIECE_DROP
+} SessionPiece;
+
+struct SessionLogin;
+struct SessionSettings;
+
+typedef struct ClientSession
+{
+	ReactorSource source;		/* MUST BE FIRST */
+	ReactorTask flush_task;		/* writes; frees when CLOSED */
+	ReactorTimer timer;			/* login, query_timeout, idle_transaction_timeout: what the state says */
+	Transport	transport;
+	struct ClientSession *next; /* of all sessions of this worker */
+	struct ClientSession *prev;
+
+	uint8		state;			/* SessionState */
+	uint8		piece;			/* SessionPiece */
+	bool		consuming;		/* session_consume is on the stack */
+	bool		skip_local;		/* an exchange was refused here: ignore all up to Sync */
+	bool		bound;			/* the link stays: session state that cannot be replayed */
+	bool		holding_link;	/* the link's reading is held: we do not take its answers */
+	bool		timed_out;		/* query_timeout has cancelled what is running */
+	bool		closing;		/* flush what is in `out`, then close */
+	bool		failed_transaction; /* the link was lost in a transaction: the client is told it failed, and must end it */
+	bool		safe_encoding;	/* its SQL may be parsed */
+	uint16		inflight;		/* exchanges asked and not ended */
+	uint32		effects;		/* of everything since the link was taken */
+
+	ByteBuffer	in;
+	ByteBuffer	out;
+	ByteBuffer	refusal;		/* an ErrorResponse for the next exchange instead of asking it */
+	FrameReader reader;
+
+	StatementNames names;
+	Statement  *unnamed;
+	LinkPool   *pool;
+	const SettingsVector *settings;
+	const SettingsVector *startup_settings;
+	OriginLink *link;
+	LinkExchange *tail;			/* the newest exchange, while it is not done */
+	PoolWaiter	waiter;
+	int64		active_since;	/* the link was taken */
+
+	ClientRow  *row;
+	Oid			role;
+	OriginCounters *counters;
+	struct SessionLogin *login; /* while STARTING */
+	struct SessionSettings *reading;	/* while its settings are read back */
+} ClientSession;
+
+#define SESSION_HIGH_WATER	(256 * 1024)	/* more unsent answer than this holds the link's reading */
+#define SESSION_WHOLE_MAX	(32 * 1024) /* longer messages come in pieces (Parse and Query: hyperpool.max_statement_size) */
+
+/* What became of a message. */
+typedef enum SessionStep
+{
+	STEP_TAKEN,
+	STEP_HOLD,					/* not now: it stays in the buffer */
+	STEP_GONE					/* the session is closed or leaving */
+} SessionStep;
+
+extern Reactor *session_reactor;
+extern int	session_worker;
+extern Directory *session_directory;
+
+/* session.c */
+extern bool session_take_row(ClientSession *s);	/* false: hyperpool.max_clients */
+extern void session_set_state(ClientSession *s, SessionState state);
+extern void session_resume(ClientSession *s);	/* goes on with what lies in `in`, and watches what is to be watched */
+extern void session_flush(ClientSession *s);	/* at the end of this turn */
+extern void session_close(ClientSession *s);	/* now; nothing more is sent */
+extern void session_close_after_flush(ClientSession *s);
+extern void session_fatal(ClientSession *s, Refusal refusal, const char *arg);	/* FATAL, then close */
+extern void session_let_go(ClientSession *s);	/* gives up the link in whatever state it is */
+extern void session_set_timer(ClientSession *s, int64 after);	/* microseconds from now; 0 = none */
+
+/* session_login.c */
+extern bool session_login_begin(ClientSession *s, const struct sockaddr_storage *from, bool local);
+extern void session_login_step(ClientSession *s, int events);
+extern void session_login_link(ClientSession *s, OriginLink *link); /* the pool's news while STARTING */
+extern void session_login_news(LinkExchange *e, const LinkNews *news);
+extern void session_login_end(ClientSession *s);
+
+/* session_ask.c */
+extern SessionStep session_ask(ClientSession *s, const Frame *frame);
+extern void session_attach(ClientSession *s, OriginLink *link);
+
+/* session_answer.c */
+extern void session_on_message(LinkExchange *e, const LinkNews *news);
+extern void session_on_link_lost(void *owner);
+extern void session_on_checkout(PoolWaiter *waiter, OriginLink *link);
+extern void session_refuse_next(ClientSession *s, Refusal refusal, const char *arg);
+extern void session_quiet(ClientSession *s);	/* nothing is in flight any more: return the link, or keep it */
+
+/* session_note: what an ask may have to undo or complete when it is answered or dropped. */
+typedef enum NoteWhat
+{
+	NOTE_NAMED,					/* a Parse gave `name`: take it away */
+	NOTE_CLOSED,				/* a Close took `name` from `prior`: give it back */
+	NOTE_UNNAMED,				/* the unnamed statement was replaced: `prior` comes back if the ask was skipped */
+	NOTE_DEALLOCATE,			/* DEALLOCATE name: if it went well the name is gone */
+	NOTE_RENAMED				/* the error speaks of the link's name: say the client's */
+} NoteWhat;
+
+typedef struct SessionNote
+{
+	NoteWhat	what;
+	uint32		number;			/* link statement, for NOTE_RENAMED and NOTE_DEALLOCATE */
+	Statement  *prior;			/* one reference, or NULL */
+	uint32		name_len;
+	char		name[];
+} SessionNote;
+
+extern SessionNote *session_note_make(NoteWhat what, Bytes name, Statement *prior, uint32 number);
+extern void session_note_free(SessionNote *note);
+
+/* session_settings.c */
+extern bool session_settings_read(ClientSession *s);	/* asks the origin what is set now; session_quiet is called again when known */
+extern void session_settings_forget(ClientSession *s);
+
+#endif

@@ -1,0 +1,611 @@
+/*
+ * client/session_login.c - from accept to the first ReadyForQuery.
+ *
+ * Startup packets (core/login), TLS, authentication (host/identity), then the settings vector the client has asked for. Once the origin's
+ * answer to that vector is known (a link was in it before) the login makes no trip; a vector never seen is
+ * tried on a link first, and what the origin says about a bad value is what the client is told.
+ */
+#include "postgres.h"
+
+#include <arpa/inet.h>
+#include <netinet/in.h>
+#include <sys/un.h>
+
+#include "postmaster/postmaster.h"
+#include "utils/timestamp.h"
+
+#include "host/analyze.h"
+#include "host/tls.h"
+
+#include "client/session_internal.h"
+
+#define LOGIN_PACKET_MAX		(64 * 1024 + 16)
+#define HANDSHAKES_A_TURN		4	/* a TLS handshake costs a millisecond: others have their turn between */
+#define TLS_RECORD_HANDSHAKE	0x16
+
+typedef enum LoginPhase
+{
+	PHASE_STARTUP,				/* SSLRequest, StartupMessage … */
+	PHASE_HANDSHAKE,
+	PHASE_AUTHENTICATION,
+	PHASE_PARAMETERS			/* logged in; the origin is asked about the settings vector */
+} LoginPhase;
+
+typedef struct SessionLogin
+{
+	LoginPhase	phase;
+	LoginState	state;
+	Identity   *identity;
+	IdentityClient client;
+	int64		began;
+	uint32		minor;			/* protocol version 3.x */
+	char	   *user;			/* owned copies: the packet's bytes are gone when they are needed */
+	char	   *database;
+	SettingsDraft settings;
+	char		application_name[NAMEDATALEN];
+} SessionLogin;
+
+static int64 handshake_turn;
+static int	handshakes;
+
+/* ---- begin and end ---- */
+
+static void
+note_address(ClientSession *s, const struct sockaddr_storage *from, bool local)
+{
+	HbaClient  *c = &s->login->client.hba;
+	ClientRow  *row = s->row;
+
+	c->local = local;
+	if (!local && from->ss_family == AF_INET)
+	{
+		const struct sockaddr_in *in = (const struct sockaddr_in *) from;
+
+		c->family = 4;
+		memcpy(c->addr, &in->sin_addr, 4);
+		row->port = ntohs(in->sin_port);
+	}
+	else if (!local && from->ss_family == AF_INET6)
+	{
+		const struct sockaddr_in6 *in6 = (const struct sockaddr_in6 *) from;
+
+		c->family = 6;
+		memcpy(c->addr, &in6->sin6_addr, 16);
+		row->port = ntohs(in6->sin6_port);
+	}
+	row->family = c->family;
+	memcpy(row->addr, c->addr, sizeof(row->addr));
+}
+
+bool
+session_login_begin(ClientSession *s, const struct sockaddr_storage *from, bool local)
+{
+	if (!session_take_row(s))
+	{
+		message_put_refusal(&s->out, "FATAL", REFUSE_TOO_MANY_CLIENTS, NULL);
+		return false;
+	}
+	s->login = mem_zalloc(sizeof(SessionLogin));
+	if (s->login == NULL)
+		return false;
+	s->login->began = reactor_now(session_reactor);
+	note_address(s, from, local);
+	session_set_timer(s, (int64) AuthenticationTimeout * 1000000);
+	return true;
+}
+
+void
+session_login_end(ClientSession *s)
+{
+	SessionLogin *login = s->login;
+
+	if (login == NULL)
+		return;
+	identity_end(login->identity);
+	settings_draft_free(&login->settings);
+	mem_free_str(login->user);
+	mem_free_str(login->database);
+	mem_free(login, sizeof(SessionLogin));
+	s->login = NULL;
+}
+
+static void
+refuse(ClientSession *s, Refusal refusal, const char *arg)
+{
+	if (s->counters)
+		counter_add(s->counters, COUNT_LOGINS_FAILED, 1);
+	session_fatal(s, refusal, arg);
+}
+
+/* Output of a login step: few bytes, sent at the end of the turn. */
+static void
+send_now(ClientSession *s)
+{
+	session_flush(s);
+}
+
+/* ---- the end: greeting ---- */
+
+static void
+greet(ClientSession *s)
+{
+	const ByteBuffer *parameters = pool_parameters(s->pool, s->settings);
+	ClientRow  *row = s->row;
+	int64		took = reactor_now(session_reactor) - s->login->began;
+	Bytes		bytes;
+
+	Assert(parameters);
+	bytes = buffer_view(parameters);
+	buffer_put(&s->out, bytes.data, bytes.len);
+	cancel_key_make(row, s->login->minor >= 2);
+	message_put_backend_key(&s->out, row->key_pid, bytes_of(row->key, row->key_len));
+	message_put_ready(&s->out, TX_IDLE);
+	counter_add(s->counters, COUNT_LOGINS, 1);
+	histogram_add(s->counters, HISTOGRAM_LOGIN, took);
+	session_login_end(s);
+	session_set_timer(s, 0);
+	session_set_state(s, SESSION_IDLE);
+	session_flush(s);
+	session_resume(s);
+}
+
+/* A failure of the origin while it was asked about this client's settings: its own words, and the end. */
+static void
+fail_with(ClientSession *s, Bytes body, const char *sqlstate, const char *text)
+{
+	counter_add(s->counters, COUNT_LOGINS_FAILED, 1);
+	if (body.len > 0)
+		message_put_error_as(&s->out, body, "FATAL");
+	else
+		message_put_error(&s->out, ANS_ERROR, "FATAL", sqlstate, text, NULL, NULL);
+	session_close_after_flush(s);
+}
+
+static void
+on_probe(LinkExchange *e, const LinkNews *news)
+{
+	ClientSession *s = e->owner;
+	OriginLink *link = s->link;
+
+	if (news->kind == LINK_LOST)
+	{
+		s->link = NULL;
+		s->inflight = 0;
+		s->tail = NULL;
+		fail_with(s, news->bytes, "08006", "the link to the origin was lost during login");
+	}
+	else if (news->kind == LINK_END)
+	{
+		s->inflight = 0;
+		s->tail = NULL;
+		s->link = NULL;
+		pool_learn_parameters(s->pool, s->settings, link);
+		pool_return(link, LINK_AFTER_CLEAN);
+		greet(s);
+	}
+}
+
+/* The link is brought into the vector; an empty exchange behind it comes back when the origin has taken all of it. */
+void
+session_login_link(ClientSession *s, OriginLink *link)
+{
+	char		sqlstate[6];
+
+	if (link == NULL)
+	{
+		if (s->waiter.refusal != REFUSE_LIMIT)
+			refuse(s, s->waiter.refusal, pool_origin_name(s->pool));
+		else
+		{
+			const char *text = pool_failure(s->pool, sqlstate);
+
+			fail_with(s, bytes_of(NULL, 0), sqlstate, text);
+		}
+		return;
+	}
+	if (link_settings(link) == s->settings)
+	{
+		pool_learn_parameters(s->pool, s->settings, link);
+		pool_return(link, LINK_AFTER_CLEAN);
+		greet(s);
+		return;
+	}
+	s->link = link;
+	if (!link_apply_settings(link, s->settings) || (s->tail = link_ask(link, s, on_probe)) == NULL ||
+		!link_note(s->tail, ASK_SYNC, ASK_FOR_US, 0, 0, NULL))
+	{
+		s->link = NULL;
+		link_break_now(link);
+		session_fatal(s, REFUSE_MEMORY, NULL);
+		return;
+	}
+	s->inflight = 1;
+	message_put_empty(link_outbound(link), MSG_SYNC);
+	link_flush(link);
+}
+
+static void
+ask_parameters(ClientSession *s)
+{
+	OriginLink *link;
+
+	s->login->phase = PHASE_PARAMETERS;
+	session_set_timer(s, 0);
+	if (pool_parameters(s->pool, s->settings))
+	{
+		greet(s);
+		return;
+	}
+	s->waiter.settings = s->settings;
+	s->waiter.role = s->role;
+	link = pool_checkout(s->pool, &s->waiter);
+	if (link)
+		session_login_link(s, link);
+}
+
+/* ---- authenticated ---- */
+
+static void
+let_in(ClientSession *s)
+{
+	SessionLogin *login = s->login;
+	const DirectoryOrigin *origin = login->client.origin;
+	const DirectoryCredential *credential;
+	const char *encoding;
+
+	s->role = identity_role(login->identity);
+	credential = directory_credential(session_directory, origin, s->role);
+	s->settings = settings_intern(pools_settings(), &login->settings);
+	if (s->settings == NULL)
+	{
+		refuse(s, REFUSE_TOO_MANY_SETTINGS, NULL);
+		return;
+	}
+	s->startup_settings = s->settings;
+	settings_ref(s->startup_settings);
+	encoding = settings_get(s->settings, "client_encoding");
+	s->safe_encoding = encoding == NULL || analyze_encoding_is_safe(encoding);
+	if (credential == NULL)
+	{
+		refuse(s, REFUSE_NO_CREDENTIAL, origin->name);
+		return;
+	}
+	s->pool = pool_of(origin, credential);
+	if (s->pool == NULL)
+	{
+		refuse(s, REFUSE_TOO_MANY_CLIENTS, NULL);
+		return;
+	}
+	client_row_begin_change(s->row);
+	s->row->role = s->role;
+	s->row->origin_slot = origin->slot;
+	s->row->tls = transport_is_tls(&s->transport);
+	strlcpy(s->row->application_name, login->application_name, NAMEDATALEN);
+	client_row_end_change(s->row);
+	identity_end(login->identity);
+	login->identity = NULL;
+	ask_parameters(s);
+}
+
+static void
+act_on(ClientSession *s, IdentityVerdict verdict)
+{
+	send_now(s);
+	switch (verdict)
+	{
+		case IDENTITY_CONTINUE:
+			break;
+		case IDENTITY_IN:
+			let_in(s);
+			break;
+		case IDENTITY_REFUSED:
+			counter_add(s->counters, COUNT_LOGINS_FAILED, 1);
+			session_close_after_flush(s);
+			break;
+	}
+}
+
+static void
+authenticate(ClientSession *s)
+{
+	SessionLogin *login = s->login;
+	IdentityClient *c = &login->client;
+
+	login->phase = PHASE_AUTHENTICATION;
+	c->hba.tls = transport_is_tls(&s->transport);
+	c->hba.user = bytes_str(login->user);
+	c->hba.database = bytes_str(login->database);
+	c->ssl = c->hba.tls ? s->transport.ssl : NULL;
+	c->origin = directory_origin(session_directory, c->hba.database);
+	s->counters = counters_of(session_worker, c->origin ? c->origin->slot : 0);
+	act_on(s, identity_begin(session_directory, c, &login->identity, &s->out));
+}
+
+/* ---- the startup message ---- */
+
+static void
+note_application_name(SessionLogin *login, Bytes name)
+{
+	size_t		len = Min(name.len, NAMEDATALEN - 1);
+
+	/* as PostgreSQL: printable ASCII only */
+	for (size_t i = 0; i < len; i++)
+		login->application_name[i] = name.data[i] >= 32 && name.data[i] < 127 ? name.data[i] : '?';
+	login->application_name[len] = '\0';
+}
+
+static bool
+take_settings(ClientSession *s, const StartupRequest *request)
+{
+	SettingsDraft *draft = &s->login->settings;
+	Bytes		bad;
+
+	if (request->options.len > 0 && !settings_draft_put_options(draft, request->options, &bad))
+	{
+		char		text[128];
+
+		snprintf(text, sizeof(text), "invalid command-line argument for server process: %.*s", (int) Min(bad.len, 64), (const char *) bad.data);
+		refuse(s, REFUSE_SETTING, text);
+		return false;
+	}
+	for (uint32 i = 0; i < request->count; i++)
+		settings_draft_put(draft, request->names[i], request->values[i]);
+	/* not applied: it would leave no two clients alike; the clients view shows it */
+	settings_draft_remove(draft, bytes_str("application_name"));
+	if (draft->failed)
+	{
+		refuse(s, REFUSE_TOO_MANY_SETTINGS, NULL);
+		return false;
+	}
+	return true;
+}
+
+static void
+on_startup(ClientSession *s, const StartupRequest *request)
+{
+	SessionLogin *login = s->login;
+
+	if (session_directory == NULL)
+	{
+		refuse(s, REFUSE_STARTING, NULL);
+		return;
+	}
+	if (request->wants_replication)
+	{
+		refuse(s, REFUSE_REPLICATION, NULL);
+		return;
+	}
+	login->minor = request->minor;
+	login->user = bytes_copy(request->user);
+	login->database = bytes_copy(request->database);
+	if (login->user == NULL || login->database == NULL)
+	{
+		refuse(s, REFUSE_MEMORY, NULL);
+		return;
+	}
+	note_application_name(login, request->application_name);
+	if (request->negotiate)
+		message_put_negotiate(&s->out, request->minor, request->protocol_options, request->protocol_option_count);
+	if (take_settings(s, request))
+		authenticate(s);
+}
+
+/* ---- TLS ---- */
+
+static void
+begin_handshake(ClientSession *s)
+{
+	SessionLogin *login = s->login;
+
+	if (!transport_init_tls_server(&s->transport, s->source.fd, tls_context()))
+	{
+		session_close(s);
+		return;
+	}
+	login->phase = PHASE_HANDSHAKE;
+}
+
+static void
+on_ssl_request(ClientSession *s)
+{
+	uint8		answer = tls_context() && !s->login->client.hba.local ? 'S' : 'N';
+
+	/* one byte into an empty socket buffer goes out at once or the client is not worth waiting for */
+	if (transport_write(&s->transport, &answer, 1) != 1)
+	{
+		session_close(s);
+		return;
+	}
+	if (answer == 'N')
+		return;
+	/* whoever has written more before TLS began may be somebody in the middle */
+	if (buffer_len(&s->in) > 0)
+	{
+		refuse(s, REFUSE_PROTOCOL_VIOLATION, "received unencrypted data after SSL request");
+		return;
+	}
+	begin_handshake(s);
+}
+
+static bool
+may_handshake(void)
+{
+	int64		now = reactor_now(session_reactor);
+
+	if (now != handshake_turn)
+	{
+		handshake_turn = now;
+		handshakes = 0;
+	}
+	return handshakes++ < HANDSHAKES_A_TURN;
+}
+
+/* True: TLS is on. */
+static bool
+handshake(ClientSession *s)
+{
+	if (!may_handshake())
+		return false;			/* still readable: told again next turn */
+	switch (transport_handshake(&s->transport))
+	{
+		case HANDSHAKE_DONE:
+			s->login->state.tls = true;
+			s->login->phase = PHASE_STARTUP;
+			reactor_watch(session_reactor, &s->source, REACTOR_READ);
+			return true;
+		case HANDSHAKE_AGAIN:
+			reactor_watch(session_reactor, &s->source, s->transport.wants_write ? REACTOR_WRITE : REACTOR_READ);
+			return false;
+		case HANDSHAKE_FAILED:
+			ereport(LOG, (errcode(ERRCODE_PROTOCOL_VIOLATION),
+						  errmsg("hyperpool: could not accept SSL connection: %s", transport_error())));
+			session_close(s);
+			return false;
+	}
+	return false;
+}
+
+/* ---- bytes ---- */
+
+static void
+startup_bytes(ClientSession *s)
+{
+	LoginStep	step;
+	LoginVerdict verdict = login_step(&s->login->state, buffer_view(&s->in), &step);
+
+	switch (verdict)
+	{
+		case LOGIN_MORE:
+			return;
+		case LOGIN_SSL_REQUEST:
+			buffer_consume(&s->in, step.used);
+			on_ssl_request(s);
+			break;
+		case LOGIN_GSS_REQUEST:
+			buffer_consume(&s->in, step.used);
+			if (transport_write(&s->transport, "N", 1) != 1)
+				session_close(s);
+			break;
+		case LOGIN_DIRECT_TLS:
+			/* the handshake's first bytes are peeked at, never read here: see session_login_step */
+			session_close(s);
+			break;
+		case LOGIN_CANCEL:
+			cancel_request(step.cancel_pid, step.cancel_key);
+			session_close(s);
+			break;
+		case LOGIN_STARTUP:
+			on_startup(s, &step.startup);
+			if (s->login)
+				buffer_consume(&s->in, step.used);
+			break;
+		case LOGIN_BAD:
+			refuse(s, step.refusal, step.refusal_arg);
+			break;
+	}
+}
+
+static void
+password_bytes(ClientSession *s)
+{
+	Frame		frame;
+	FrameVerdict verdict = frame_next(&s->reader, buffer_view(&s->in), LOGIN_PACKET_MAX, &frame);
+	IdentityVerdict identity;
+
+	if (verdict == FRAME_MORE)
+		return;
+	if (verdict != FRAME_WHOLE || frame.type != MSG_PASSWORD)
+	{
+		refuse(s, REFUSE_PROTOCOL_VIOLATION, "expected password response");
+		return;
+	}
+	identity = identity_step(s->login->identity, frame.body, &s->out);
+	explicit_bzero((void *) frame.raw.data, frame.raw.len);
+	buffer_consume(&s->in, frame.raw.len);
+	act_on(s, identity);
+}
+
+/* Takes what has come, as long as the phase changes. */
+static void
+take_bytes(ClientSession *s)
+{
+	size_t		before;
+	LoginPhase	phase;
+
+	do
+	{
+		before = buffer_len(&s->in);
+		phase = s->login->phase;
+		if (phase == PHASE_STARTUP)
+			startup_bytes(s);
+		else if (phase == PHASE_AUTHENTICATION)
+			password_bytes(s);
+	} while (s->state == SESSION_STARTING && s->login && buffer_len(&s->in) > 0 &&
+			 (buffer_len(&s->in) != before || s->login->phase != phase));
+}
+
+/* A first byte of a TLS record: the handshake begins without SSLRequest. The byte stays in the socket. */
+static bool
+is_direct_tls(ClientSession *s)
+{
+	uint8		first;
+
+	if (s->login->state.first_byte_seen || s->login->state.tls || s->login->client.hba.local)
+		return false;
+	if (recv(s->source.fd, &first, 1, MSG_PEEK) != 1)
+		return false;
+	s->login->state.first_byte_seen = true;
+	return first == TLS_RECORD_HANDSHAKE && tls_context() != NULL;
+}
+
+static void
+read_some(ClientSession *s)
+{
+	ssize_t		n;
+
+	if (buffer_len(&s->in) > LOGIN_PACKET_MAX || !buffer_reserve(&s->in, 1024))
+	{
+		session_close(s);
+		return;
+	}
+	n = transport_read(&s->transport, s->in.data + s->in.end, s->in.size - s->in.end);
+	if (n == TRANSPORT_AGAIN)
+		return;
+	if (n <= 0)
+	{
+		session_close(s);
+		return;
+	}
+	s->in.end += n;
+	take_bytes(s);
+}
+
+void
+session_login_step(ClientSession *s, int events)
+{
+	SessionLogin *login = s->login;
+
+	if (login->phase == PHASE_STARTUP && is_direct_tls(s))
+	{
+		login->state.ssl_asked = true;
+		begin_handshake(s);
+		if (s->state == SESSION_CLOSED)
+			return;
+	}
+	if (login->phase == PHASE_HANDSHAKE && !handshake(s))
+		return;
+	if (login->phase == PHASE_PARAMETERS)
+	{
+		/* nothing is expected now; what comes is read later. A vanished client is seen by hang-up. */
+		if (!(events & REACTOR_READ))
+			return;
+		if (buffer_len(&s->in) > LOGIN_PACKET_MAX)
+		{
+			reactor_watch(session_reactor, &s->source, 0);
+			return;
+		}
+	}
+	read_some(s);
+	if (s->state == SESSION_STARTING && transport_pending(&s->transport))
+		read_some(s);
+}

@@ -1,0 +1,172 @@
+/*
+ * client/session_settings.c - what SET has left behind.
+ *
+ * A client's SET lives on although its next query may run on another link: after an exchange that may have changed settings, and before
+ * anything else runs, the origin itself is asked what is set in this session now. That is its settings vector from then on. No
+ * SET is imitated, so transactions, savepoints, functions and RESET need no rules here.
+ */
+#include "postgres.h"
+
+#include "client/session_internal.h"
+
+/*
+ * role and session_authorization are not in pg_settings. Custom settings (a.b) are not either; the analysis binds the link for them.
+ */
+static const char query[] =
+"SELECT name, setting FROM pg_catalog.pg_settings WHERE source = 'session' "
+"UNION ALL SELECT 'session_authorization', session_user::text WHERE session_user::text <> $1 "
+"UNION ALL SELECT 'role', pg_catalog.current_setting('role') WHERE pg_catalog.current_setting('role') <> 'none'";
+
+typedef struct SessionSettings
+{
+	SettingsDraft draft;
+	FrameReader reader;
+	ByteBuffer	partial;
+	bool		failed;
+} SessionSettings;
+
+static void
+read_row(SessionSettings *reading, Bytes body)
+{
+	ByteReader	r = reader_of(body);
+	Bytes		column[2];
+
+	if (read_u16(&r) != 2)
+		r.bad = true;
+	for (int i = 0; i < 2; i++)
+	{
+		uint32		len = read_u32(&r);
+
+		column[i] = read_bytes(&r, len == 0xffffffff ? 0 : len);
+	}
+	if (r.bad)
+		reading->failed = true;
+	else
+		settings_draft_put(&reading->draft, column[0], column[1]);
+}
+
+static void
+read_answer(SessionSettings *reading, Bytes bytes)
+{
+	Frame		frame;
+	size_t		used = 0;
+	Bytes		all;
+
+	buffer_put(&reading->partial, bytes.data, bytes.len);
+	all = buffer_view(&reading->partial);
+	for (;;)
+	{
+		FrameVerdict verdict = frame_next(&reading->reader, bytes_of(all.data + used, all.len - used), 65536, &frame);
+
+		if (verdict != FRAME_WHOLE)
+		{
+			reading->failed |= verdict != FRAME_MORE;
+			break;
+		}
+		used += frame.raw.len;
+		if (frame.type == ANS_DATA_ROW)
+			read_row(reading, frame.body);
+	}
+	buffer_consume(&reading->partial, used);
+	reading->failed |= reading->partial.failed;
+}
+
+void
+session_settings_forget(ClientSession *s)
+{
+	SessionSettings *reading = s->reading;
+
+	if (reading == NULL)
+		return;
+	settings_draft_free(&reading->draft);
+	buffer_free(&reading->partial);
+	mem_free(reading, sizeof(SessionSettings));
+	s->reading = NULL;
+}
+
+/* The answer is complete: this is what the session has set. */
+static void
+settings_known(ClientSession *s, bool failed)
+{
+	SessionSettings *reading = s->reading;
+	const SettingsVector *vector = NULL;
+
+	if (!failed && !reading->failed)
+		vector = settings_intern(pools_settings(), &reading->draft);
+	session_settings_forget(s);
+	if (vector == NULL)
+	{
+		/* not known, or too many vectors: then only this link has them */
+		s->effects |= EFFECT_BIND;
+		return;
+	}
+	settings_unref(pools_settings(), s->settings);
+	s->settings = vector;
+	link_settings_are(s->link, vector);
+}
+
+static void
+on_news(LinkExchange *e, const LinkNews *news)
+{
+	ClientSession *s = e->owner;
+
+	switch (news->kind)
+	{
+		case LINK_BYTES:
+			read_answer(s->reading, news->bytes);
+			break;
+		case LINK_END:
+			s->inflight--;
+			settings_known(s, e->failed);
+			s->effects &= ~EFFECT_SETTINGS;
+			session_quiet(s);
+			session_resume(s);
+			break;
+		case LINK_LOST:
+			s->inflight--;
+			break;
+		case LINK_ERROR:
+		case LINK_ASK:
+		case LINK_TAG:
+		case LINK_PARAMETER:
+			break;
+	}
+}
+
+static bool
+ask_settings(LinkExchange *e, OriginLink *link)
+{
+	ByteBuffer *out = link_outbound(link);
+	Bytes		none = bytes_of("", 0);
+	Bytes		parameters[1];
+
+	parameters[0] = bytes_str(link_login_user(link));
+	message_put_parse(out, none, bytes_str(query), none);
+	message_put_bind_text(out, none, none, parameters, 1);
+	message_put_execute(out, none, 0);
+	message_put_empty(out, MSG_SYNC);
+	link_set_unnamed(link, NULL);
+	link_flush(link);
+	return link_note(e, ASK_PARSE, ASK_FOR_US, 0, 0, NULL) && link_note(e, ASK_BIND, ASK_FOR_US, 0, 0, NULL) &&
+		link_note(e, ASK_EXECUTE, ASK_FOR_CLIENT, 0, 0, NULL) && link_note(e, ASK_SYNC, ASK_FOR_US, 0, 0, NULL);
+}
+
+bool
+session_settings_read(ClientSession *s)
+{
+	LinkExchange *e;
+
+	s->reading = mem_zalloc(sizeof(SessionSettings));
+	if (s->reading == NULL)
+		return false;
+	s->reading->reader.side = FRAME_FROM_ORIGIN;
+	e = link_ask(s->link, s, on_news);
+	if (e == NULL || !ask_settings(e, s->link))
+	{
+		session_settings_forget(s);
+		link_break_now(s->link);
+		return true;
+	}
+	s->inflight++;
+	return true;
+}

@@ -1,0 +1,66 @@
+/*
+ * core/portal.h - which statements has this client named, and on which
+ * link are they prepared?                                                         floor 3
+ *
+ * Two maps. StatementNames: a client's names -> statements (portals need no
+ * map: they never outlive the exchange or transaction that holds the link, so their
+ * names pass unchanged). LinkStatements: what is prepared on one link -> the number
+ * in its link name, least recently used first out. Both own references.
+ * Never: sends anything.
+ */
+#ifndef HYPERPOOL_CORE_PORTAL_H
+#define HYPERPOOL_CORE_PORTAL_H
+
+#include "core/bytes.h"
+#include "core/message.h"
+#include "core/settings.h"
+#include "core/statement.h"
+
+/* ---- a client's named statements; zeroed memory is an empty map and holds no memory ---- */
+
+typedef struct StatementNames
+{
+	struct StatementName *names;	/* open addressing, power of two, or NULL */
+	uint32_t	count;
+	uint32_t	size;
+} StatementNames;
+
+/* The statement of a name, borrowed, or NULL. */
+extern Statement *names_get(const StatementNames *map, Bytes name);
+/* Takes over one reference to s. False: no memory (the reference stays with the caller). The name must be absent. */
+extern bool names_put(StatementNames *map, Bytes name, Statement *s);
+/* Removes the name and hands its reference to the caller; NULL if absent. */
+extern Statement *names_take(StatementNames *map, Bytes name);
+extern void names_clear(StatementNames *map, StatementTable *table);	/* releases everything */
+
+/* ---- what one link has prepared ---- */
+
+#define LINK_NAME_MAX	48		/* longest link name with its NUL */
+
+typedef struct LinkStatements LinkStatements;
+
+/* capacity: how many a link keeps (hyperpool.max_prepared_statements), >= 1. Both tables must outlive the map. */
+extern LinkStatements *link_statements_create(StatementTable *statements, SettingsTable *settings, uint32_t capacity);
+extern void link_statements_destroy(LinkStatements *map);
+extern uint32_t link_statements_count(const LinkStatements *map);
+/*
+ * The number of the link name under which s (with these settings) is prepared, and marks it used; 0 = not prepared.
+ * An entry counts from link_statements_add on, so that later messages of a pipeline find it.
+ */
+extern uint32_t link_statements_find(LinkStatements *map, const Statement *s, const SettingsVector *settings);
+/*
+ * Enters s and returns its new number (> 0; numbers are never used twice on a link), or 0 for no memory. If the map
+ * was full, *evicted is the number that must be closed on the link, else 0. Entries used since
+ * the last link_statements_settle() are never evicted: a map full of those grows by one instead.
+ */
+extern uint32_t link_statements_add(LinkStatements *map, Statement *s, const SettingsVector *settings, uint32_t *evicted);
+extern void link_statements_remove(LinkStatements *map, uint32_t number);	/* its Parse failed, or it was deallocated */
+extern void link_statements_settle(LinkStatements *map);	/* nothing of it is in flight now */
+extern void link_statements_clear(LinkStatements *map);	/* DEALLOCATE ALL, DISCARD ALL */
+/* The link name of a number, e.g. "hyperpool_5f0c2a91_12"; the middle is random per process (link_names_seed). */
+extern Bytes link_statement_name(uint32_t number, char buf[LINK_NAME_MAX]);
+extern void link_names_seed(uint32_t random);
+/* True if a client's name looks like one of ours. */
+extern bool link_name_is_ours(Bytes name);
+
+#endif

@@ -1,0 +1,35 @@
+/*
+ * host/options.h - what do the options of an origin mean?                         floor 5
+ *
+ * Hyperpool's own options of a foreign server: names, defaults, bounds, how a text becomes a value of DirectoryOrigin. Every other
+ * option is one of libpq's. Never: reads a catalog, connects.
+ */
+#ifndef HYPERPOOL_HOST_OPTIONS_H
+#define HYPERPOOL_HOST_OPTIONS_H
+
+#include "postgres.h"
+#include "host/directory.h"
+
+typedef enum OriginOptionKind { OPTION_COUNT, OPTION_SIZE, OPTION_INTERVAL, OPTION_BOOLEAN, OPTION_POOL_MODE } OriginOptionKind;
+
+typedef struct OriginOption
+{
+	const char *name;
+	OriginOptionKind kind;
+	size_t		offset;			/* in DirectoryOrigin */
+	const char *initial;		/* the value where the option is absent */
+	int64		least;
+	int64		most;
+} OriginOption;
+
+/* NULL: not one of ours, so a connection option. */
+extern const OriginOption *option_of(const char *name);
+extern const OriginOption *option_at(int i);	/* NULL: past the last */
+/* All of ours at their initial values; nothing else is touched. */
+extern void options_set_initial(DirectoryOrigin *origin);
+/* ERROR 22023 when the text is no such value or out of bounds. */
+extern void option_set(DirectoryOrigin *origin, const OriginOption *option, const char *value);
+/* "15s", "10min", "1h", "250ms", "0": what is stored and read back. palloc'd. */
+extern char *option_interval_text(int64 microseconds);
+
+#endif

@@ -1,0 +1,183 @@
+/*
+ * origin/link.h - one connection to an origin.                                    floor 5
+ *
+ * Answers: how does an exchange get to the origin and its answer back? Owns the PGconn (libpq opens it, then only keeps it), the
+ * transport, the outbound buffer, the FIFO of exchanges in flight, what is prepared on it, the
+ * settings vector it is in and the parameters the origin has reported. Never: chooses a link, knows clients.
+ *
+ * A link's answers go to the exchange at the head of the FIFO, message runs uncopied, by on_message. States and edges: origin/README.md.
+ */
+#ifndef HYPERPOOL_ORIGIN_LINK_H
+#define HYPERPOOL_ORIGIN_LINK_H
+
+#include "postgres.h"
+#include "core/exchange.h"
+#include "core/portal.h"
+#include "core/settings.h"
+#include "core/statement.h"
+#include "host/counters.h"
+#include "net/reactor.h"
+#include "net/transport.h"
+
+typedef struct OriginLink OriginLink;
+typedef struct LinkExchange LinkExchange;
+
+typedef enum LinkState
+{
+	LINK_CONNECTING,			/* libpq is at work */
+	LINK_IDLE,					/* ready, nothing in flight, clean, in the pool's hands */
+	LINK_BUSY,					/* checked out: exchanges in flight, in a transaction, or bound to a client */
+	LINK_RESETTING,				/* the reset is in flight */
+	LINK_CLOSING,				/* Terminate is sent; waits for the origin's end of stream */
+	LINK_BROKEN					/* gone; to be freed at the end of the turn */
+} LinkState;
+
+/* Everything needed to open one; views and strings are copied. */
+typedef struct LinkTarget
+{
+	int			worker;
+	int			origin_slot;
+	int			pool_row;
+	const char *origin_name;
+	const char *const *keywords;	/* libpq options, NULL-terminated, with host/hostaddr/port lists, user, password */
+	const char *const *values;
+	bool		require_password;	/* 2F003 unless the origin has asked for the password */
+	bool		pooled;			/* the origin is a transaction pooler */
+	int64		connect_timeout;	/* microseconds; 0 = none */
+	uint32		max_statements;
+	StatementTable *statements;
+	SettingsTable *settings;
+	const SettingsVector *empty;	/* the empty vector: what a fresh link is in */
+	OriginCounters *counters;
+	/* upward news to the pool: connected, reset done, closed, broken */
+	void		(*on_ready) (OriginLink *link, LinkState from);
+	void	   *pool;
+} LinkTarget;
+
+typedef enum LinkNewsKind
+{
+	LINK_BYTES,					/* whole or partial messages for the client, in order */
+	LINK_ERROR,					/* an ErrorResponse of the origin: `bytes` is its body; ask: the one it ended */
+	LINK_ASK,					/* an ask with a note is over: see outcome */
+	LINK_TAG,					/* a CommandComplete passed: `bytes` is its tag (it comes in LINK_BYTES too) */
+	LINK_PARAMETER,				/* a ParameterStatus passed (it comes in LINK_BYTES too) */
+	LINK_END,					/* ReadyForQuery passed, the exchange is done: status. It is freed after this call returns */
+	LINK_LOST					/* the link broke: the exchange is over and freed after this call; `bytes` is the body of the origin's own
+								 * last ErrorResponse if it sent one (FATAL), else len 0; see unsent, cut */
+} LinkNewsKind;
+
+typedef enum LinkOutcome		/* of an ask */
+{
+	OUTCOME_ANSWERED,			/* well */
+	OUTCOME_FAILED,				/* with an error of its own; LINK_ERROR came before */
+	OUTCOME_SKIPPED				/* never looked at: an error before it, or the link was lost */
+} LinkOutcome;
+
+typedef struct LinkNews
+{
+	LinkNewsKind kind;
+	Bytes		bytes;
+	const Ask  *ask;
+	LinkOutcome outcome;
+	bool		unsent;			/* LINK_LOST: nothing of it was sent */
+	bool		cut;			/* LINK_LOST: a message was passed on in part; its rest will not come */
+	uint8		status;
+} LinkNews;
+
+/* One exchange in the FIFO. Allocated by link_ask, freed by the link. */
+struct LinkExchange
+{
+	Exchange	x;
+	LinkExchange *next;
+	OriginLink *link;
+	void	   *owner;			/* the session; NULL: ours, or its client has gone: the answer is dropped */
+	void		(*on_message) (LinkExchange *e, const LinkNews *news);
+	uint32		effects;		/* StatementEffect bits, gathered while it is asked */
+	int64		asked_at;		/* reactor time */
+	uint64		starts_at;		/* place of its first byte in all that the link has sent */
+	uint8		purpose;		/* the link's own: LinkPurpose */
+	bool		failed;			/* the origin answered it with an error */
+};
+
+extern void links_init(Reactor *reactor);
+
+/* Begins to connect; NULL: no memory or no row (the reason is in link_open_error()). */
+extern OriginLink *link_open(const LinkTarget *target);
+extern const char *link_open_error(void);
+
+extern LinkState link_state(const OriginLink *link);
+extern void link_set_busy(OriginLink *link);	/* IDLE -> BUSY, at checkout */
+/* BUSY -> IDLE, RESETTING (then on_ready when done) or CLOSING, as `after` says. Only when quiet (link_is_quiet). */
+extern void link_give_back(OriginLink *link, LinkAfter after);
+/*
+ * Its client has gone (or was closed) in the middle: disowns what is in flight, ends what is half-said (CopyFail, Sync), cancels a
+ * running statement, then ROLLBACK and the reset, then IDLE by on_ready; or CLOSING where that is not possible.
+ */
+extern void link_abandon(OriginLink *link);
+/* Nothing in flight, outside a transaction, nothing half-said. */
+extern bool link_is_quiet(const OriginLink *link);
+extern uint8 link_status(const OriginLink *link);	/* last transaction status */
+/* Ends it: politely (Terminate, wait for the origin's end) when idle, at once when not. Exchanges in flight get LINK_LOST. */
+extern void link_close(OriginLink *link);
+extern void link_free(OriginLink *link);	/* after BROKEN only, by the pool */
+/* After a failure: SQLSTATE (5 characters) and text, from the origin or our own. */
+extern const char *link_failure(const OriginLink *link, char sqlstate[6]);
+
+/* A new exchange at the tail. NULL: no memory. */
+extern LinkExchange *link_ask(OriginLink *link, void *owner, void (*on_message) (LinkExchange *e, const LinkNews *news));
+/* Notes one message of exchange e (the tail) that is being sent or is to be made; see exchange_add. */
+extern bool link_note(LinkExchange *e, AskKind kind, AskFor whose, uint8 flags, uint32 number, void *note);
+/* Where to append the bytes of the tail exchange; link_flush sends them at the end of this turn. */
+extern ByteBuffer *link_outbound(OriginLink *link);
+extern void link_flush(OriginLink *link);
+/* Made answers at the head of the ring are due now even if the origin owes nothing before them. */
+extern void link_make_answers(LinkExchange *e);
+/* Called once when the link breaks, after the LINK_LOST of what was in flight: the pointer is dead for the holder then. NULL: nobody. */
+extern void link_on_lost(OriginLink *link, void (*on_lost) (void *owner), void *owner);
+extern void link_break_now(OriginLink *link);	/* memory ran out in the middle of asking */
+/* Puts the link into a failed transaction, as its client believes it is in one. */
+extern bool link_fail_transaction(OriginLink *link);
+/* A client message was sent only in part (true) or its rest has followed (false). */
+extern void link_set_cut(OriginLink *link, bool cut);
+/* Messages that come while nothing is asked (notifications to a bound client) go here; true = taken. NULL: dropped. */
+extern void link_on_stray(OriginLink *link, bool (*on_stray) (void *owner, Bytes raw), void *owner);
+/* More than this waits in the outbound buffer: stop feeding; on_drained is called when it is below half. */
+#define LINK_HIGH_WATER		(256 * 1024)
+extern bool link_is_full(const OriginLink *link);
+extern void link_on_drained(OriginLink *link, void (*on_drained) (void *owner), void *owner);
+/* The client does not take its answer: stop (or go on) reading the origin. */
+extern void link_hold_reading(OriginLink *link, bool hold);
+/* The owner has gone: answers are dropped from now on; on_message is not called again. */
+extern void link_disown(LinkExchange *e);
+
+/* ---- settings ---- */
+extern const SettingsVector *link_settings(const OriginLink *link);
+/* Queues what brings the link into `vector`; the exchange asked next runs in it. An error of the origin retires the link: the exchanges behind it get LINK_LOST. */
+extern bool link_apply_settings(OriginLink *link, const SettingsVector *vector);
+/* The link's settings are what its client has made of them (read back from the origin). */
+extern void link_settings_are(OriginLink *link, const SettingsVector *vector);
+/* DISCARD ALL or DEALLOCATE ALL (settings_too = false) was executed on it. */
+extern void link_discarded(OriginLink *link, bool settings_too);
+extern bool link_applying(const OriginLink *link);	/* its answer has not come yet */
+/* The parameters the origin has reported, in order: appended as ParameterStatus messages. */
+extern void link_put_parameters(const OriginLink *link, ByteBuffer *out);
+extern const char *link_parameter(const OriginLink *link, const char *name);	/* or NULL */
+
+/* ---- statements ---- */
+extern LinkStatements *link_statements(OriginLink *link);
+extern Statement *link_unnamed(const OriginLink *link);	/* the statement now unnamed on the link, or NULL */
+extern void link_set_unnamed(OriginLink *link, Statement *s);	/* takes its own reference */
+
+/* ---- cancel ---- */
+/* Asks the origin to cancel what the link is doing, on a connection of its own; the link is not given back before that connection has closed. */
+extern void link_cancel(OriginLink *link);
+extern bool link_cancelling(const OriginLink *link);
+
+extern const char *link_login_user(const OriginLink *link);	/* as whom it was opened */
+extern int	link_row(const OriginLink *link);	/* its row in the links view */
+extern void *link_pool(const OriginLink *link);
+extern int64 link_opened_at(const OriginLink *link);
+extern int64 link_idle_since(const OriginLink *link);
+extern const char *link_state_name(LinkState state);
+
+#endif

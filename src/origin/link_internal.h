@@ -1,0 +1,124 @@
+/*
+ * origin/link_internal.h - the link room's own view of a link.                    floor 5
+ *
+ * link.c: life, FIFO, reading and writing. link_connect.c: libpq opens it and hands it over.
+ * link_session.c: settings, parameters, statements, reset. link_cancel.c: cancel connections.
+ */
+#ifndef HYPERPOOL_ORIGIN_LINK_INTERNAL_H
+#define HYPERPOOL_ORIGIN_LINK_INTERNAL_H
+
+#include "origin/link.h"
+
+#include <libpq-fe.h>
+
+/* What an exchange is there for. */
+typedef enum LinkPurpose
+{
+	PURPOSE_CLIENT,
+	PURPOSE_SETTINGS,			/* brings the link into a settings vector */
+	PURPOSE_RESET,				/* cleans it */
+	PURPOSE_FAIL,				/* makes a failed transaction: its error is wanted */
+	PURPOSE_ROLLBACK			/* ends what an abandoned client left open */
+} LinkPurpose;
+
+typedef struct LinkParameter	/* a ParameterStatus of the origin */
+{
+	char	   *name;
+	char	   *value;
+} LinkParameter;
+
+#define LINK_MAX_PARAMETERS	64	/* reported by one origin; more are passed on but not remembered */
+
+struct LinkCancel;
+
+struct OriginLink
+{
+	ReactorSource source;		/* MUST BE FIRST */
+	ReactorTask flush_task;
+	ReactorTimer timer;			/* connecting: connect_timeout; closing: how long to wait for the end */
+	LinkState	state;
+	LinkTarget	target;			/* strings of it only while connecting; see link_connect.c */
+	PGconn	   *conn;
+	struct LinkConnect *connect;	/* while CONNECTING */
+	Transport	transport;
+
+	/* out */
+	ByteBuffer	out;
+	uint64		sent;			/* bytes ever sent; + buffer_len(out) = place of the next byte */
+	void		(*on_drained) (void *owner);
+	void	   *drained_owner;
+
+	/* in */
+	ByteBuffer	in;				/* the start of a message whose rest has not come */
+	FrameReader reader;
+	bool		piece_passes;	/* the message now handed out in pieces goes to the client */
+	bool		held;			/* reading is held: the client does not take its answer */
+	LinkExchange *head;			/* oldest in flight */
+	LinkExchange *tail;
+
+	/* the session at the origin */
+	uint8		status;			/* of the last ReadyForQuery */
+	const SettingsVector *settings; /* once all that is queued has run */
+	uint32		applying;		/* settings exchanges in flight */
+	LinkParameter parameters[LINK_MAX_PARAMETERS];
+	uint32		nparameters;
+	LinkStatements *statements;
+	Statement  *unnamed;
+	bool		abandoned;		/* its client has gone; see link_abandon */
+	bool		reset_due;		/* RESETTING, but a cancel must end first */
+	bool		poisoned;		/* may not be used again: closes when given back */
+	bool		cut_message;	/* the last message sent has not all been sent: only its rest may follow */
+	bool		(*on_stray) (void *owner, Bytes raw);	/* a bound link's client wants notifications that come while nothing is asked */
+	void	   *stray_owner;
+	void		(*on_lost) (void *owner);
+	void	   *lost_owner;
+
+	/* cancel */
+	struct LinkCancel *cancel;
+	uint32		origin_pid;
+	uint32		origin_key;
+	bool		has_key;
+
+	/* failure */
+	char		sqlstate[6];
+	char	   *failure;		/* palloc'd text, or NULL */
+	ByteBuffer	last_error;		/* body of the ErrorResponse that ended it */
+
+	LinkRow    *row;
+	int64		opened_at;
+	int64		idle_since;
+};
+
+extern Reactor *link_reactor;
+
+/* link.c */
+extern void link_set_state(OriginLink *link, LinkState state);
+extern void link_break(OriginLink *link, const char *sqlstate, const char *text);
+extern LinkExchange *link_ask_own(OriginLink *link, LinkPurpose purpose);
+extern void link_on_ready(ReactorSource *source, int events);
+extern void link_watch(OriginLink *link);
+extern void link_go_on(OriginLink *link);	/* the FIFO has run empty or a cancel has ended: next step of an abandoned or returned link */
+
+/* link_connect.c */
+extern bool link_connect_begin(OriginLink *link);
+extern void link_connect_step(OriginLink *link);
+extern void link_connect_end(OriginLink *link);	/* frees what only connecting needs */
+
+/* link_session.c */
+extern void link_note_parameter(OriginLink *link, Bytes name, Bytes value);
+extern void link_free_session(OriginLink *link);
+extern bool link_ask_reset(OriginLink *link);
+extern bool link_ask_rollback(OriginLink *link);
+/* An exchange of the link's own has ended; failed: the origin answered with an error. */
+extern void link_own_ended(OriginLink *link, LinkPurpose purpose, bool failed);
+
+/* link_cancel.c */
+extern void link_cancel_forget(OriginLink *link);	/* the link goes away */
+
+static inline bool
+link_usable(const OriginLink *link)
+{
+	return link->state == LINK_BUSY || link->state == LINK_IDLE || link->state == LINK_RESETTING;
+}
+
+#endif

@@ -1,0 +1,86 @@
+/*
+ * origin/pool.h - the links of one (origin, origin user).                         floor 6
+ *
+ * Answers: which link may this session have, and when? Owns the pools of this worker: idle links (last returned first), the queue of
+ * waiting sessions (first come first served, fair between local roles), opening, limits, back-off.
+ * The cap holds across workers (host/counters' pool rows). Never: looks at a message.
+ */
+#ifndef HYPERPOOL_ORIGIN_POOL_H
+#define HYPERPOOL_ORIGIN_POOL_H
+
+#include "postgres.h"
+#include "host/directory.h"
+#include "host/cancel.h"
+#include "origin/link.h"
+
+typedef struct LinkPool LinkPool;
+
+/* A session's place in the queue; embedded in the session. */
+typedef struct PoolWaiter
+{
+	struct PoolWaiter *next;
+	struct PoolWaiter *prev;
+	LinkPool   *pool;			/* NULL = not waiting */
+	const SettingsVector *settings;
+	Oid			role;			/* fairness */
+	int64		since;
+	/* link: it is yours, BUSY. NULL: failed; sqlstate and text say why (refusal != REFUSE_LIMIT: one of our own refusals) */
+	void		(*on_checkout) (struct PoolWaiter *waiter, OriginLink *link);
+	Refusal		refusal;
+	/*
+	 * May be NULL. The link it holds broke while checked out (exchanges in flight have had their LINK_LOST): forget it, do not return it; it
+	 * is freed at the end of this turn. Not called once the link was returned or abandoned. If set, the waiter must live until then.
+	 */
+	void		(*on_lost) (struct PoolWaiter *waiter, OriginLink *link);
+	struct RoleQueue *queue;	/* the pool's own: where it waits */
+} PoolWaiter;
+
+extern void pools_init(Reactor *reactor, int worker);
+extern StatementTable *pools_statements(void);	/* the worker's */
+extern SettingsTable *pools_settings(void);
+extern const SettingsVector *pools_empty_settings(void);
+
+/* The pool for an origin and a credential (made if absent, one reference for the caller). NULL: hyperpool.max_pools. */
+extern LinkPool *pool_of(const DirectoryOrigin *origin, const DirectoryCredential *credential);
+extern void pool_ref(LinkPool *pool);
+extern void pool_unref(LinkPool *pool);
+
+/*
+ * A link now (returned, BUSY, waiter untouched) or a place in the queue (NULL; on_checkout comes later, never from
+ * inside this call). Prefers a link already in these settings.
+ */
+extern OriginLink *pool_checkout(LinkPool *pool, PoolWaiter *waiter);
+extern void pool_leave_queue(PoolWaiter *waiter);	/* fine if not waiting */
+/* The session is done with it: quiet links go back to the pool or to the next waiter, by `after`; others are closed. */
+extern void pool_return(OriginLink *link, LinkAfter after);
+/* The session goes away with the link not quiet: link_abandon, then back to the pool when clean. */
+extern void pool_abandon(OriginLink *link);
+/* A client has bound its link by session state (+1), or no longer has (-1): for the pools view. */
+extern void pool_count_bound(LinkPool *pool, int change);
+/* The last failure to connect: what a client is told. sqlstate is the origin's own if it answered. */
+extern const char *pool_failure(const LinkPool *pool, char sqlstate[6]);
+
+extern int	pool_origin_slot(const LinkPool *pool);
+extern const char *pool_origin_name(const LinkPool *pool);
+extern OriginCounters *pool_counters(const LinkPool *pool);
+extern PoolMode pool_mode(const LinkPool *pool);
+extern int64 pool_query_timeout(const LinkPool *pool);
+extern int64 pool_idle_transaction_timeout(const LinkPool *pool);
+extern bool pool_origin_is_pooled(const LinkPool *pool);
+/* The pool's origin is gone. (Whether its credential still is the role's: pool_of again after a change of the directory.) */
+extern bool pool_is_dropped(const LinkPool *pool);
+
+/*
+ * The ParameterStatus messages a client of this vector is greeted with, once known (a link was in that vector). NULL: check out a link, bring it
+ * into the vector, then pool_learn_parameters. Borrowed until the next call about this pool.
+ */
+extern const ByteBuffer *pool_parameters(LinkPool *pool, const SettingsVector *vector);
+extern void pool_learn_parameters(LinkPool *pool, const SettingsVector *vector, OriginLink *link);
+
+/* ---- the worker's loop ---- */
+extern void pools_on_directory(Directory *directory);	/* new options, credentials, dropped origins; old pointers die */
+extern void pools_on_note(const Note *note);	/* NOTE_RESTART_ORIGIN, NOTE_DIRECTORY (pause and resume); others are ignored */
+extern void pools_tick(void);			/* about once a second: idle, lifetime, min_pool_size, shares between workers */
+extern bool pools_drain(void);			/* shutdown: closes idle links; true when none is left */
+
+#endif

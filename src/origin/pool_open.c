@@ -1,0 +1,316 @@
+/*
+ * origin/pool_open.c - links are opened, or cannot be.
+ *
+ * Answers: may another link be opened now, and with which of libpq's options? Owns the back-off and the last failure of a
+ * pool. The scout resolves the host names: a link is given addresses, so that libpq never waits for a name server.
+ */
+#include "postgres.h"
+
+#include "common/pg_prng.h"
+
+#include "origin/pool_internal.h"
+
+#define OPEN_EXTRA_OPTIONS	10	/* what is added to the origin's own, and the final NULL */
+
+typedef struct OpenOptions
+{
+	const char **keywords;
+	const char **values;
+	int			n;
+	int			size;
+} OpenOptions;
+
+/* ---- failure and back-off ---- */
+
+bool
+pool_is_unreachable(const LinkPool *pool)
+{
+	return pool->retry_at > pools_now() && pool_usable(pool) == 0 && pool_count(pool, PLACE_OPENING) == 0 &&
+		pool_is_open(pool);
+}
+
+/* Links that fail together count as one failure: the pause doubles once. */
+static void
+pool_back_off(LinkPool *pool)
+{
+	int64		now = pools_now();
+
+	if (pool->retry_at > now)
+		return;
+	pool->backoff = pool->backoff == 0 ? POOL_BACKOFF_MIN_US : Min(pool->backoff * 2, POOL_BACKOFF_MAX_US);
+	pool->retry_at = now + pool->backoff;
+}
+
+static void
+pool_want_addresses(const LinkPool *pool)
+{
+	directory_want_addresses(pool->slot);
+	cancel_wake_scout();
+}
+
+void
+pool_open_failed(LinkPool *pool, const char *sqlstate, const char *text)
+{
+	counter_add(pool->counters, COUNT_LINKS_FAILED, 1);
+	strlcpy(pool->failure_state, sqlstate, sizeof(pool->failure_state));
+	strlcpy(pool->failure, text, sizeof(pool->failure));
+	pool->addresses_asked = 0;
+	pool_back_off(pool);
+	pool_want_addresses(pool);
+}
+
+void
+pool_opened(PoolLink *l)
+{
+	LinkPool   *pool = l->pool;
+
+	pool->backoff = 0;
+	pool->retry_at = 0;
+	/* what links of the old options may have reported since the change */
+	if (l->generation == pool->generation && pool->parameters_generation != pool->generation)
+	{
+		pool_parameters_clear(pool);
+		pool->parameters_generation = pool->generation;
+	}
+	pool_parameters_see(pool, l->link);
+}
+
+/* ---- addresses ---- */
+
+/* They were never looked up (or the scout is slow): asked once a second, for as long as connecting may take. */
+static void
+pool_await_addresses(LinkPool *pool)
+{
+	int64		now = pools_now();
+
+	if (pool->addresses_asked == 0)
+		pool->addresses_asked = now;
+	else if (pool->connect_timeout > 0 && now - pool->addresses_asked > pool->connect_timeout)
+	{
+		pool_open_failed(pool, "08001", "the host name of the origin was not resolved within connect_timeout");
+		return;
+	}
+	if ((now - pool->addresses_asked) % SECOND_US < POOL_RETRY_US)
+		pool_want_addresses(pool);
+}
+
+static bool
+pool_find_addresses(LinkPool *pool, DirectoryAddresses *addresses)
+{
+	directory_get_addresses(pool->slot, addresses);
+	addresses->hosts[sizeof(addresses->hosts) - 1] = '\0';
+	addresses->hostaddrs[sizeof(addresses->hostaddrs) - 1] = '\0';
+	addresses->ports[sizeof(addresses->ports) - 1] = '\0';
+	addresses->error[sizeof(addresses->error) - 1] = '\0';
+	if (addresses->hosts[0] != '\0' || addresses->hostaddrs[0] != '\0')
+	{
+		pool->addresses_asked = 0;
+		return true;
+	}
+	if (addresses->failed)
+		pool_open_failed(pool, "08001", addresses->error);
+	else
+		pool_await_addresses(pool);
+	return false;
+}
+
+/* ---- libpq's options ---- */
+
+static void
+options_put(OpenOptions *o, const char *keyword, const char *value)
+{
+	if (value == NULL || value[0] == '\0' || o->n >= o->size - 1)
+		return;
+	o->keywords[o->n] = keyword;
+	o->values[o->n] = value;
+	o->n++;
+}
+
+static bool
+options_have(const OpenOptions *o, const char *keyword)
+{
+	for (int i = 0; i < o->n; i++)
+		if (strcmp(o->keywords[i], keyword) == 0)
+			return true;
+	return false;
+}
+
+static void
+options_default(OpenOptions *o, const char *keyword, const char *value)
+{
+	if (!options_have(o, keyword))
+		options_put(o, keyword, value);
+}
+
+/* Replaced by the addresses and the credential, or done by us. */
+static bool
+option_is_ours(const char *keyword)
+{
+	static const char *const ours[] = {"host", "hostaddr", "port", "user", "password", "connect_timeout"};
+
+	for (size_t i = 0; i < lengthof(ours); i++)
+		if (strcmp(keyword, ours[i]) == 0)
+			return true;
+	return false;
+}
+
+static void
+options_fill(OpenOptions *o, const PoolConnection *c, const DirectoryAddresses *addresses)
+{
+	options_put(o, "host", addresses->hosts);
+	options_put(o, "hostaddr", addresses->hostaddrs);
+	options_put(o, "port", addresses->ports);
+	options_put(o, "user", c->user);
+	options_put(o, "password", c->password);
+	for (int i = 0; i < c->noptions; i++)
+		if (!option_is_ours(c->options[i].name))
+			options_put(o, c->options[i].name, c->options[i].value);
+	options_default(o, "application_name", "hyperpool");
+	options_default(o, "gssencmode", "disable");
+	/* no file: the password file of the server's own account is not for the users of its credentials */
+	options_default(o, "passfile", "/dev/null/none");
+}
+
+static bool
+options_make(OpenOptions *o, const PoolConnection *c)
+{
+	o->n = 0;
+	o->size = c->noptions + OPEN_EXTRA_OPTIONS;
+	o->keywords = mem_zalloc(o->size * sizeof(char *));
+	o->values = mem_zalloc(o->size * sizeof(char *));
+	return o->keywords != NULL && o->values != NULL;
+}
+
+static void
+options_free(OpenOptions *o)
+{
+	mem_free(o->keywords, o->size * sizeof(char *));
+	mem_free(o->values, o->size * sizeof(char *));
+}
+
+/* ---- opening ---- */
+
+static void
+target_fill(LinkTarget *t, LinkPool *pool, PoolLink *l, const OpenOptions *o)
+{
+	memset(t, 0, sizeof(LinkTarget));
+	t->worker = pools.worker;
+	t->origin_slot = pool->slot;
+	t->pool_row = pool->row;
+	t->origin_name = pool->name;
+	t->keywords = o->keywords;
+	t->values = o->values;
+	t->require_password = pool->connection.require_password;
+	t->pooled = pool->connection.pooled;
+	t->connect_timeout = pool->connect_timeout;
+	t->max_statements = Max(hyperpool_max_prepared_statements, 1);
+	t->statements = pools.statements;
+	t->settings = pools.settings;
+	t->empty = pools.empty;
+	t->counters = pool->counters;
+	t->on_ready = pool_on_ready;
+	t->pool = l;
+}
+
+static PoolLink *
+pool_link_make(LinkPool *pool)
+{
+	PoolLink   *l = mem_zalloc(sizeof(PoolLink));
+
+	if (l == NULL)
+		return NULL;
+	l->pool = pool;
+	l->place = PLACE_GONE;
+	l->generation = pool->generation;
+	l->opened_at = pools_now();
+	l->jitter = (int16) (pg_prng_uint64_range(&pg_global_prng_state, 0, 200)) - 100;
+	return l;
+}
+
+/* The link begins to connect, or NULL. It may also have failed before this returns: then on_ready has been told. */
+static bool
+pool_begin_link(LinkPool *pool, const DirectoryAddresses *addresses)
+{
+	PoolLink   *l = pool_link_make(pool);
+	OpenOptions options;
+	LinkTarget	target;
+	OriginLink *link = NULL;
+
+	if (l == NULL)
+		return false;
+	if (options_make(&options, &pool->connection))
+	{
+		options_fill(&options, &pool->connection, addresses);
+		target_fill(&target, pool, l, &options);
+		link_place_set(l, PLACE_OPENING);
+		link = link_open(&target);
+	}
+	options_free(&options);
+	if (link != NULL)
+	{
+		l->link = link;
+		return true;
+	}
+	link_place_set(l, PLACE_GONE);
+	mem_free(l, sizeof(PoolLink));
+	return false;
+}
+
+/* The origin may have been dropped and its row given to another before this worker has heard of it. */
+static bool
+pool_row_is_ours(const LinkPool *pool)
+{
+	const PoolRow *row = pool_row_at(pool->row);
+
+	return row->used && row->origin_oid == pool->origin_oid &&
+		strncmp(row->user, pool->connection.user, NAMEDATALEN - 1) == 0;
+}
+
+/* False: not now. */
+static bool
+pool_open_link(LinkPool *pool)
+{
+	DirectoryAddresses addresses;
+
+	if (!pool_row_is_ours(pool) || !pool_may_take_room(pool))
+		return false;
+	if (!pool_find_addresses(pool, &addresses))
+		return false;
+	if (!pool_row_take_link(pool->row, pools.worker, pool->pool_size))
+		return false;
+	if (pool_begin_link(pool, &addresses))
+		return true;
+	pool_row_give_link(pool->row, pools.worker);
+	pool_open_failed(pool, "53300", link_open_error());
+	return false;
+}
+
+static bool
+pool_may_open(const LinkPool *pool)
+{
+	return pool_is_open(pool) && pool->retry_at <= pools_now() &&
+		pool_count(pool, PLACE_OPENING) < POOL_MAX_OPENING;
+}
+
+void
+pool_open_for_waiters(LinkPool *pool)
+{
+	while (pool_count(pool, PLACE_OPENING) < pool->waiting && pool_count(pool, PLACE_IDLE) == 0 && pool_may_open(pool))
+		if (!pool_open_link(pool))
+		{
+			if (pool_usable(pool) + pool_count(pool, PLACE_OPENING) == 0)
+				pool_ask_siblings(pool);
+			return;
+		}
+}
+
+/* Worker 0 keeps the minimum for all. */
+void
+pool_open_minimum(LinkPool *pool)
+{
+	if (pools.worker != 0 || pools.draining)
+		return;
+	while (pool_usable(pool) + pool_count(pool, PLACE_OPENING) < (uint32) pool->min_pool_size && pool_may_open(pool))
+		if (!pool_open_link(pool))
+			return;
+}

@@ -1,0 +1,220 @@
+/*
+ * origin/pool_queue.c - who waits for a link.
+ *
+ * First come first served inside a local role, round robin over the roles: a role with a thousand sessions takes
+ * one turn like a role with one. Every operation is O(1), but for the timer, which looks at the first of each role.
+ * Owns the role queues; the waiters are the sessions'.
+ */
+#include "postgres.h"
+
+#include "origin/pool_internal.h"
+
+#define ROLE_BUCKETS	1024	/* a power of two; roles that wait at this worker's pools */
+
+static RoleQueue *role_buckets[ROLE_BUCKETS];
+
+/* ---- the queue of a role ---- */
+
+static RoleQueue **
+role_bucket(const LinkPool *pool, Oid role)
+{
+	uint64		hash = ((uint64) (uintptr_t) pool >> 4) * 31 + role;
+
+	return &role_buckets[(hash * UINT64CONST(0x9E3779B97F4A7C15) >> 32) & (ROLE_BUCKETS - 1)];
+}
+
+/* Without memory the role shares the pool's spare queue: late in the round, not lost. */
+static RoleQueue *
+role_queue_get(LinkPool *pool, Oid role)
+{
+	RoleQueue **bucket = role_bucket(pool, role);
+	RoleQueue  *q;
+
+	for (q = *bucket; q != NULL; q = q->next_in_bucket)
+		if (q->pool == pool && q->role == role)
+			return q;
+	q = mem_zalloc(sizeof(RoleQueue));
+	if (q == NULL)
+		return &pool->spare;
+	q->pool = pool;
+	q->role = role;
+	q->next_in_bucket = *bucket;
+	*bucket = q;
+	return q;
+}
+
+/* Nobody of the role waits any more. */
+static void
+role_queue_release(RoleQueue *q)
+{
+	RoleQueue **at = role_bucket(q->pool, q->role);
+
+	if (q == &q->pool->spare)
+		return;
+	while (*at != q)
+		at = &(*at)->next_in_bucket;
+	*at = q->next_in_bucket;
+	mem_free(q, sizeof(RoleQueue));
+}
+
+/* ---- the round ---- */
+
+/* Behind all others: just before the one whose turn it is. */
+static void
+round_join(LinkPool *pool, RoleQueue *q)
+{
+	RoleQueue  *turn = pool->turn;
+
+	if (turn == NULL)
+	{
+		q->next = q->prev = q;
+		pool->turn = q;
+		return;
+	}
+	q->next = turn;
+	q->prev = turn->prev;
+	turn->prev->next = q;
+	turn->prev = q;
+}
+
+static void
+round_leave(LinkPool *pool, RoleQueue *q)
+{
+	if (pool->turn == q)
+		pool->turn = q->next != q ? q->next : NULL;
+	q->prev->next = q->next;
+	q->next->prev = q->prev;
+	q->next = q->prev = NULL;
+}
+
+/* ---- waiters ---- */
+
+void
+queue_put(LinkPool *pool, PoolWaiter *waiter)
+{
+	RoleQueue  *q = role_queue_get(pool, waiter->role);
+
+	if (q->head == NULL)
+		round_join(pool, q);
+	waiter->pool = pool;
+	waiter->queue = q;
+	waiter->next = NULL;
+	waiter->prev = q->tail;
+	if (q->tail != NULL)
+		q->tail->next = waiter;
+	else
+		q->head = waiter;
+	q->tail = waiter;
+	pool->waiting++;
+	pool_publish(pool);
+}
+
+static void
+queue_remove(PoolWaiter *waiter)
+{
+	LinkPool   *pool = waiter->pool;
+	RoleQueue  *q = waiter->queue;
+
+	if (waiter->prev != NULL)
+		waiter->prev->next = waiter->next;
+	else
+		q->head = waiter->next;
+	if (waiter->next != NULL)
+		waiter->next->prev = waiter->prev;
+	else
+		q->tail = waiter->prev;
+	waiter->next = waiter->prev = NULL;
+	waiter->queue = NULL;
+	waiter->pool = NULL;
+	pool->waiting--;
+	if (q->head == NULL)
+	{
+		round_leave(pool, q);
+		role_queue_release(q);
+	}
+	pool_publish(pool);
+}
+
+PoolWaiter *
+queue_take(LinkPool *pool)
+{
+	RoleQueue  *q = pool->turn;
+	PoolWaiter *waiter;
+
+	if (q == NULL)
+		return NULL;
+	waiter = q->head;
+	pool->turn = q->next;
+	queue_remove(waiter);
+	return waiter;
+}
+
+void
+pool_leave_queue(PoolWaiter *waiter)
+{
+	LinkPool   *pool = waiter->pool;
+
+	if (pool == NULL)
+		return;
+	queue_remove(waiter);
+	if (pool->refs == 0)
+		pools_sweep_soon();
+}
+
+/* ---- how long ---- */
+
+/* The first of each role is its oldest. */
+static PoolWaiter *
+queue_first(const LinkPool *pool)
+{
+	RoleQueue  *q = pool->turn;
+	PoolWaiter *first = NULL;
+
+	if (q == NULL)
+		return NULL;
+	do
+	{
+		if (first == NULL || q->head->since < first->since)
+			first = q->head;
+		q = q->next;
+	} while (q != pool->turn);
+	return first;
+}
+
+int64
+queue_oldest(const LinkPool *pool)
+{
+	PoolWaiter *first = queue_first(pool);
+
+	return first != NULL ? first->since : 0;
+}
+
+/* Not moved when the oldest is served: it then rings early and is set again. */
+void
+queue_arm(LinkPool *pool)
+{
+	if (pool->queue_timer.due != 0 || pool->waiting == 0 || pool->queue_timeout <= 0)
+		return;
+	reactor_set_timer(pools.reactor, &pool->queue_timer, queue_oldest(pool) + pool->queue_timeout);
+}
+
+void
+queue_on_time(ReactorTimer *timer)
+{
+	LinkPool   *pool = (LinkPool *) ((char *) timer - offsetof(LinkPool, queue_timer));
+	int64		begun = pools_now() - pool->queue_timeout;
+	PoolWaiter *waiter;
+
+	if (pool->queue_timeout > 0)
+	{
+		/* each look starts afresh: a callback may change the queue */
+		while ((waiter = queue_first(pool)) != NULL && waiter->since <= begun)
+		{
+			queue_remove(waiter);
+			counter_add(pool->counters, COUNT_QUEUE_TIMEOUTS, 1);
+			waiter->refusal = directory_is_paused(pool->slot) ? REFUSE_PAUSED : REFUSE_QUEUE_TIMEOUT;
+			waiter->on_checkout(waiter, NULL);
+		}
+	}
+	pool_plan(pool);
+}
