@@ -50,6 +50,7 @@
 #define TICK_EVERY			INT64CONST(1000000) /* microseconds */
 #define DRAIN_SLEEP_MS		100
 #define LAST_WORDS			INT64CONST(1000000) /* what links get for their farewell */
+#define ERRORS_IN_A_ROW		1000	/* something raises an ERROR whenever it is touched, and would for ever */
 #define SPARE_DESCRIPTORS	64		/* log, sockets of the resolver, what libraries open */
 
 static struct
@@ -174,12 +175,55 @@ open_rooms(void)
 	cancel_set_latch(me.number, MyLatch);
 }
 
+/* ---- errors ---- */
+
+/* What an ERROR leaves behind in a process that has no transaction to abort. */
+static void
+recover(MemoryContext context, ResourceOwner owner)
+{
+	HOLD_INTERRUPTS();
+	MemoryContextSwitchTo(context);
+	EmitErrorReport();
+	FlushErrorState();
+	pgstat_report_wait_end();
+	LWLockReleaseAll();
+	if (IsTransactionState())
+		AbortCurrentTransaction();
+	MemoryContextSwitchTo(context);
+	CurrentResourceOwner = owner;
+	RESUME_INTERRUPTS();
+}
+
+/* Runs one step; false: it raised an ERROR, which has been logged. */
+static bool
+guarded(void (*step) (void))
+{
+	ResourceOwner owner = CurrentResourceOwner;
+	MemoryContext context = CurrentMemoryContext;
+	volatile bool sound = true;
+
+	PG_TRY();
+	{
+		step();
+	}
+	PG_CATCH();
+	{
+		sound = false;
+		recover(context, owner);
+	}
+	PG_END_TRY();
+	MemoryContextSwitchTo(context);
+	return sound;
+}
+
 /* ---- news from the rest of the server ---- */
 
+/* Above hyperpool.max_clients a session refuses and says why; where descriptors are the limit, clients wait to be accepted. */
 static bool
 accepting(void)
 {
-	return sessions_accepting() && sessions_count() < me.max_clients;
+	return sessions_accepting() &&
+		(me.max_clients == hyperpool_max_clients || sessions_count() < me.max_clients);
 }
 
 /* The port opens with the first directory: before, nobody could be let in. */
@@ -194,15 +238,27 @@ start_listening(void)
 	listen_start(me.reactor, me.number, &target);
 }
 
-/* Pools and sessions keep no pointers into the old one: it is gone when they are told. */
+static void
+tell_pools(void)
+{
+	pools_on_directory(me.directory);
+}
+
+static void
+tell_sessions(void)
+{
+	sessions_on_directory(me.directory);
+}
+
+/* Pools and sessions keep no pointers into the old one: it is gone when they are told, and each is told whatever befalls the other. */
 static void
 take_directory(void)
 {
 	me.directory = directory_refresh(me.directory);
 	if (me.directory == NULL)
 		return;
-	pools_on_directory(me.directory);
-	sessions_on_directory(me.directory);
+	(void) guarded(tell_pools);
+	(void) guarded(tell_sessions);
 	start_listening();
 }
 
@@ -274,46 +330,8 @@ keep_house(void)
 
 /* ---- the loop ---- */
 
-/* What an ERROR leaves behind in a process that has no transaction to abort. */
-static void
-recover(MemoryContext context, ResourceOwner owner)
-{
-	HOLD_INTERRUPTS();
-	MemoryContextSwitchTo(context);
-	EmitErrorReport();
-	FlushErrorState();
-	pgstat_report_wait_end();
-	LWLockReleaseAll();
-	if (IsTransactionState())
-		AbortCurrentTransaction();
-	MemoryContextSwitchTo(context);
-	CurrentResourceOwner = owner;
-	RESUME_INTERRUPTS();
-}
-
-/* Runs one step; false: it raised an ERROR, which has been logged. */
-static bool
-guarded(void (*step) (void))
-{
-	ResourceOwner owner = CurrentResourceOwner;
-	MemoryContext context = CurrentMemoryContext;
-	volatile bool sound = true;
-
-	PG_TRY();
-	{
-		step();
-	}
-	PG_CATCH();
-	{
-		sound = false;
-		recover(context, owner);
-	}
-	PG_END_TRY();
-	MemoryContextSwitchTo(context);
-	return sound;
-}
-
 static int	delivered;
+static int	errors_in_a_row = 0;
 
 static void
 turn_reactor(void)
@@ -325,10 +343,17 @@ static void
 turn(void)
 {
 	delivered = 0;
-	if (!guarded(turn_reactor))
+	if (guarded(turn_reactor))
+		errors_in_a_row = 0;
+	else
 	{
 		delivered = 1;			/* what was left undone waits: no sleep */
 		(void) guarded(sessions_after_error);
+		if (++errors_in_a_row > ERRORS_IN_A_ROW)
+			ereport(FATAL,
+					(errcode(ERRCODE_INTERNAL_ERROR),
+					 errmsg("hyperpool worker %d starts anew, as each of its last %d turns ended in an error",
+							me.number, ERRORS_IN_A_ROW)));
 	}
 	(void) guarded(keep_house);
 	/* contexts made below it belong to who made them */

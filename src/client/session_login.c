@@ -360,7 +360,8 @@ take_settings(ClientSession *s, const StartupRequest *request)
 	return true;
 }
 
-static void
+/* Takes what is needed out of the packet, whose bytes are used up then. False: refused. */
+static bool
 on_startup(ClientSession *s, const StartupRequest *request)
 {
 	SessionLogin *login = s->login;
@@ -368,12 +369,12 @@ on_startup(ClientSession *s, const StartupRequest *request)
 	if (session_directory == NULL)
 	{
 		refuse(s, REFUSE_STARTING, NULL);
-		return;
+		return false;
 	}
 	if (request->wants_replication)
 	{
 		refuse(s, REFUSE_REPLICATION, NULL);
-		return;
+		return false;
 	}
 	login->minor = request->minor;
 	login->user = bytes_copy(request->user);
@@ -381,13 +382,12 @@ on_startup(ClientSession *s, const StartupRequest *request)
 	if (login->user == NULL || login->database == NULL)
 	{
 		refuse(s, REFUSE_MEMORY, NULL);
-		return;
+		return false;
 	}
 	note_application_name(login, request->application_name);
 	if (request->negotiate)
 		message_put_negotiate(&s->out, request->minor, request->protocol_options, request->protocol_option_count);
-	if (take_settings(s, request))
-		authenticate(s);
+	return take_settings(s, request);
 }
 
 /* ---- TLS ---- */
@@ -495,9 +495,10 @@ startup_bytes(ClientSession *s)
 			session_close(s);
 			break;
 		case LOGIN_STARTUP:
-			on_startup(s, &step.startup);
-			if (s->login)
-				buffer_consume(&s->in, step.used);
+			if (!on_startup(s, &step.startup))
+				break;
+			buffer_consume(&s->in, step.used);
+			authenticate(s);
 			break;
 		case LOGIN_BAD:
 			refuse(s, step.refusal, step.refusal_arg);

@@ -366,6 +366,19 @@ add_handover(void)
 	(void) open_listener(l);
 }
 
+/* The files of workers that are no longer: a crash leaves them, and the next start may have fewer workers. */
+static void
+forget_handovers(void)
+{
+	struct sockaddr_un un;
+
+	for (int worker = hyperpool_workers; worker < HYPERPOOL_MAX_WORKERS; worker++)
+	{
+		fill_handover_address(&un, worker);
+		(void) unlink(un.sun_path);
+	}
+}
+
 /* Calls add for each word of a list setting; the words are palloc'd and left to the caller's context. */
 static void
 add_list(const char *setting, const char *value, bool directories, void (*add) (const char *word))
@@ -412,6 +425,8 @@ listen_start(Reactor *r, int worker, const ListenTarget *t)
 		add_unix_listeners();
 	else
 		add_handover();
+	if (worker == 0)
+		forget_handovers();
 	if (worker == 0 && hyperpool_workers > 1)
 		handover_socket = socket(AF_UNIX, SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
 }

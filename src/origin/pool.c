@@ -532,8 +532,10 @@ pool_plan(LinkPool *pool)
 		pool_wake_at(pool, now + 1);
 	else if (!pool_is_open(pool))
 		return;
-	else if (pool_count(pool, PLACE_IDLE) > 0 || pool_is_unreachable(pool))
+	else if (pool_count(pool, PLACE_IDLE) > 0)
 		pool_wake_at(pool, now + 1);	/* news that came while the pool was held */
+	else if (pool_is_unreachable(pool))
+		pool_wake_at(pool, now + POOL_REFUSE_US);
 	else if (pool->retry_at > now)
 		pool_wake_at(pool, pool->retry_at);
 	else if (pool_usable(pool) + pool_count(pool, PLACE_OPENING) == 0)

@@ -19,6 +19,7 @@
 
 #define SECOND_US			INT64CONST(1000000)
 #define POOL_RETRY_US		INT64CONST(50000)	/* a worker that waits and has no link looks again */
+#define POOL_REFUSE_US		1000	/* in back-off a check-out fails after so long: who asks again at once must not spin */
 #define POOL_YIELD_US		(3 * POOL_RETRY_US)	/* a given link's room is left to others for so long */
 #define POOL_BACKOFF_MIN_US	INT64CONST(100000)
 #define POOL_BACKOFF_MAX_US	(5 * SECOND_US)
@@ -147,7 +148,7 @@ struct LinkPool
 	char		failure[1024];
 
 	/* between workers (pool_share.c) */
-	int64		gave_last_at;	/* when it gave its last link */
+	int64		first_link_at;	/* since when it has had any link */
 	int64		yield_until;
 	uint32		bound;
 	PoolPublished published;

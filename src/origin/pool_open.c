@@ -66,6 +66,8 @@ pool_opened(PoolLink *l)
 
 	pool->backoff = 0;
 	pool->retry_at = 0;
+	if (pool_usable(pool) == 0)
+		pool->first_link_at = pools_now();
 	/* what links of the old options may have reported since the change */
 	if (l->generation == pool->generation && pool->parameters_generation != pool->generation)
 	{

@@ -6,7 +6,7 @@
  *
  * Links cannot move between workers. So a worker whose clients wait while others hold more links is given room: a
  * worker that has more than one link above it closes one when it comes back, and one that would be left without
- * any does so at most once a second. Whoever gave, or has more than those who wait, does not take the room again.
+ * any does so once it has had its only link for a second. Whoever gave, or has more than those who wait, does not take the room again.
  */
 #include "postgres.h"
 
@@ -14,6 +14,8 @@
 
 #include "origin/pool_internal.h"
 
+#define SHARE_LAST_US		SECOND_US	/* a worker keeps its only link for so long */
+#define SHARE_CLAIM_US		(SECOND_US / 5) /* who has a link and waits for less has no claim to another */
 #define SHARE_UNUSED_US		SECOND_US	/* a link idle for so long is not needed here while others wait */
 
 /* ---- publishing ---- */
@@ -148,6 +150,15 @@ pool_waiting_at(const LinkPool *pool, int worker)
 	return pg_atomic_read_u32(&pool_row_at(pool->row)->shares[worker].waiting);
 }
 
+/* Has somebody waited there without a break for a while? (A wait for a reset to end is none.) */
+static bool
+pool_waits_long_at(const LinkPool *pool, int worker)
+{
+	uint64		since = pg_atomic_read_u64(&pool_row_at(pool->row)->shares[worker].oldest_wait);
+
+	return since != 0 && (TimestampTz) since + SHARE_CLAIM_US <= pools_now() + pools.wall_offset;
+}
+
 /* Has another worker, whose clients wait, a claim to one of this one's links? */
 static bool
 pool_has_poorer(const LinkPool *pool)
@@ -162,7 +173,7 @@ pool_has_poorer(const LinkPool *pool)
 		if (w == pools.worker || pool_waiting_at(pool, w) == 0)
 			continue;
 		theirs = pool_row_links_of(pool->row, w) + given;
-		if (theirs == 0 ? mine >= 1 : mine > theirs + 1)
+		if (theirs == 0 ? mine >= 1 : mine > theirs + 1 && pool_waits_long_at(pool, w))
 			return true;
 	}
 	return false;
@@ -172,19 +183,12 @@ pool_has_poorer(const LinkPool *pool)
 bool
 pool_owes_link(LinkPool *pool)
 {
-	int64		now = pools_now();
-
 	if (pool_row_links(pool->row) < (uint32) pool->pool_size)
 		return false;
 	if (!(hyperpool_workers > 1 && pool_row_waiting_elsewhere(pool->row, pools.worker) > 0 && pool_has_poorer(pool)) &&
 		!(pool_given(pool) == 0 && pool_sibling_starves(pool)))
 		return false;
-	if (pool_own_links(pool) > 1)
-		return true;
-	if (now - pool->gave_last_at < SECOND_US)
-		return false;
-	pool->gave_last_at = now;
-	return true;
+	return pool_own_links(pool) > 1 || pools_now() - pool->first_link_at >= SHARE_LAST_US;
 }
 
 /* Room is left for every waiting worker that has fewer links, and for all for a moment after one was given. */

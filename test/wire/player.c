@@ -101,7 +101,9 @@ typedef struct Cursor
 
 static Target target_played;
 static Target target_control;
-static Connection control;
+static Target target_setup;
+static Connection control;		/* waits for states of the origin */
+static Connection setter;		/* runs setup and teardown */
 static Connection *connections[MAX_CONNECTIONS];
 static int	connection_count;
 static Connection *current;
@@ -1445,7 +1447,7 @@ do_cancel(Cursor *c)
 	free(canceller.out.data);
 }
 
-/* ---- the control connection: setup, teardown, waiting for a state of the origin ---- */
+/* ---- beside the script: setup, teardown, waiting for a state of the origin ---- */
 
 static void
 first_column(Connection *c, Buffer *result)
@@ -1462,54 +1464,54 @@ first_column(Connection *c, Buffer *result)
 
 /* The first column of the last row goes to result, if there is one; false on an error. */
 static bool
-control_query(const Buffer *sql, Buffer *result)
+control_query(Connection *control, const Buffer *sql, Buffer *result)
 {
 	Buffer		body = {0};
 	bool		ok = true;
 	char		type;
 
 	put_value_string(&body, sql);
-	put_message(&control.out, 'Q', &body);
+	put_message(&control->out, 'Q', &body);
 	free(body.data);
 	do
 	{
-		type = read_message(&control, "the control connection");
+		type = read_message(control, "the control connection");
 		if (type == 'E' || type == 0)
 		{
-			fflush(control.trace);
-			fprintf(stderr, "%.*s: %s\n", (int) sql->len, sql->data, control.trace_text);
+			fflush(control->trace);
+			fprintf(stderr, "%.*s: %s\n", (int) sql->len, sql->data, control->trace_text);
 			ok = false;
 		}
 		else if (type == 'D')
-			first_column(&control, result);
+			first_column(control, result);
 	} while (type != 'Z' && type != 0);
-	rewind(control.trace);
+	rewind(control->trace);
 	return ok;
 }
 
 static void
-open_control(void)
+open_control(Connection *control, const char *name, const Target *target)
 {
 	const char *options = "lock_timeout=5000";	/* a teardown that is blocked must not block others */
 	Cursor		c = {(const unsigned char *) options, (const unsigned char *) options + strlen(options), false};
 	Connection *before = current;
 
-	snprintf(control.name, sizeof(control.name), "control");
-	control.fd = -1;
-	control.trace = open_memstream(&control.trace_text, &control.trace_len);
-	open_connection(&control, &target_control);
-	current = &control;
+	snprintf(control->name, sizeof(control->name), "%s", name);
+	control->fd = -1;
+	control->trace = open_memstream(&control->trace_text, &control->trace_len);
+	open_connection(control, target);
+	current = control;
 	do_startup(&c);
 	current = before;
-	while (control.fd >= 0)
+	while (control->fd >= 0)
 	{
-		char		type = read_message(&control, "the login of the control connection");
+		char		type = read_message(control, "the login of the control connection");
 
 		if (type == 'Z')
 			return;
-		fflush(control.trace);
+		fflush(control->trace);
 		if (type == 'E' || type == 0)
-			stop(EXIT_FAULT, "control connection: %s", control.trace_text);
+			stop(EXIT_FAULT, "%s connection: %s", name, control->trace_text);
 	}
 }
 
@@ -1525,7 +1527,7 @@ do_wait(Cursor *c)
 	flush_out(current);
 	for (;;)
 	{
-		if (!control_query(&sql, &got))
+		if (!control_query(&control, &sql, &got))
 			stop(EXIT_FAULT, "line %d: the query of wait failed", line_number);
 		if (got.len == wanted.len && memcmp(got.data, wanted.data, got.len) == 0)
 			break;
@@ -1545,7 +1547,7 @@ do_control(Cursor *c)
 	Buffer		sql = {0}, ignored = {0};
 
 	value(c, &sql);
-	if (!control_query(&sql, &ignored))
+	if (!control_query(&control, &sql, &ignored))
 		stop(EXIT_FAULT, "line %d: failed on the control connection", line_number);
 	free(sql.data);
 	free(ignored.data);
@@ -1752,7 +1754,7 @@ run_section(const char *section)
 		line_number = i + 1;
 		sql.start = sql.len = 0;
 		value(&rest, &sql);
-		ok &= control_query(&sql, &ignored);
+		ok &= control_query(&setter, &sql, &ignored);
 	}
 	free(sql.data);
 	free(ignored.data);
@@ -1831,7 +1833,7 @@ stop(int status, const char *format,...)
 		stopping = true;
 		print_traces(0);
 		script_deadline = now_ms() + timeout_ms;
-		if (teardown_due && control.fd >= 0)
+		if (teardown_due && setter.fd >= 0)
 			run_section("teardown");
 	}
 	fflush(stdout);
@@ -1942,7 +1944,7 @@ read_target(Target *t, const char *conninfo)
 static void
 usage(void)
 {
-	stop(EXIT_FAULT, "usage: player --target CONNINFO [--control CONNINFO] [--repeat N] [--split N] [--timeout MS] SCRIPT");
+	stop(EXIT_FAULT, "usage: player --target CONNINFO [--control CONNINFO] [--setup CONNINFO] [--repeat N] [--split N] [--timeout MS] SCRIPT");
 }
 
 static int
@@ -1957,6 +1959,8 @@ read_options(int argc, char **argv)
 			read_target(&target_played, argv[i + 1]);
 		else if (strcmp(argv[i], "--control") == 0)
 			read_target(&target_control, argv[i + 1]);
+		else if (strcmp(argv[i], "--setup") == 0)
+			read_target(&target_setup, argv[i + 1]);
 		else if (strcmp(argv[i], "--repeat") == 0)
 			times = atoi(argv[i + 1]);
 		else if (strcmp(argv[i], "--split") == 0)
@@ -1982,9 +1986,12 @@ main(int argc, char **argv)
 	times = read_options(argc, argv);
 	if (target_control.host[0] == '\0')
 		target_control = target_played;
+	if (target_setup.host[0] == '\0')
+		target_setup = target_control;
 	read_script(argv[argc - 1]);
 	read_declarations();
-	open_control();
+	open_control(&control, "control", &target_control);
+	open_control(&setter, "setup", &target_setup);
 	play(times);
 	return 0;
 }

@@ -9,6 +9,8 @@
 #   HP_DIRECT       conninfo of the origin itself; its user must be allowed to create roles
 #   HP_GATEWAY      conninfo of the same database through the gateway
 #   HP_CONTROL      conninfo for setup, teardown and waiting (HP_DIRECT)
+#   HP_SETUP        direct or gateway: the way that the setup of a play through the gateway goes (direct);
+#                   with a result cache it must be gateway, as writes made elsewhere may be seen late
 #   HP_MODES        modes, separated by spaces (plain): plain, tls (TLS to the gateway),
 #                   split (every message cut into writes of 7 bytes)
 #   HP_REPEAT       plays of each script on each side (1)
@@ -219,7 +221,7 @@ sub run_script
 	my ($player, $script, $modes, @all_rules) = @_;
 	my $name = basename($script, '.wire');
 	my @rules = rules_of_script($script, @all_rules);
-	my ($links) = (slurp($script) =~ /^links (\d+)/m, 1);
+	my $links = slurp($script) =~ /^links (\d+)/m ? $1 : 1;
 	if ($links > setting('HP_LINKS', $links))
 	{
 		SKIP: { skip("$name needs $links links", scalar @$modes); }
@@ -229,7 +231,8 @@ sub run_script
 	for my $mode (@$modes)
 	{
 		my $target = $ENV{HP_GATEWAY} . ($mode eq 'tls' ? ' sslmode=require' : '');
-		my $gateway = play($player, $target, $script, @{ $more_options{$mode} });
+		my @setup = setting('HP_SETUP', 'direct') eq 'gateway' ? ('--setup', $ENV{HP_GATEWAY}) : ();
+		my $gateway = play($player, $target, $script, @setup, @{ $more_options{$mode} });
 		compare("$name ($mode)", \@rules, $direct, $gateway);
 	}
 }
