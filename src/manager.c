@@ -16,10 +16,12 @@
 #include <netinet/in.h>
 #include <unistd.h>
 
+#include "access/heapam.h"
 #include "access/htup_details.h"
+#include "access/table.h"
+#include "access/tableam.h"
 #include "access/xact.h"
 #include "catalog/pg_database.h"
-#include "commands/dbcommands.h"
 #include "commands/extension.h"
 #include "executor/spi.h"
 #include "libpq/hba.h"
@@ -115,21 +117,30 @@ rest(long milliseconds)
 
 /* ---- the database ---- */
 
+/*
+ * Reads pg_database from end to end, as autovacuum's launcher does: without a database there may be no index to go by (the first
+ * process of a new cluster finds no relcache file), and the name cache would want one.
+ */
 static bool
 database_is_there(void)
 {
 	bool		there = false;
+	Relation	catalog;
+	TableScanDesc scan;
 	HeapTuple	tuple;
-	Oid			oid;
 
 	StartTransactionCommand();
-	oid = get_database_oid(hyperpool_database, true);
-	tuple = OidIsValid(oid) ? SearchSysCache1(DATABASEOID, ObjectIdGetDatum(oid)) : NULL;
-	if (HeapTupleIsValid(tuple))
+	(void) GetTransactionSnapshot();
+	catalog = table_open(DatabaseRelationId, AccessShareLock);
+	scan = table_beginscan_catalog(catalog, 0, NULL);
+	while (!there && HeapTupleIsValid(tuple = heap_getnext(scan, ForwardScanDirection)))
 	{
-		there = ((Form_pg_database) GETSTRUCT(tuple))->datallowconn;
-		ReleaseSysCache(tuple);
+		Form_pg_database database = (Form_pg_database) GETSTRUCT(tuple);
+
+		there = database->datallowconn && strcmp(NameStr(database->datname), hyperpool_database) == 0;
 	}
+	table_endscan(scan);
+	table_close(catalog, AccessShareLock);
 	CommitTransactionCommand();
 	return there;
 }

@@ -92,34 +92,47 @@ set_signals(void)
 	BackgroundWorkerUnblockSignals();
 }
 
-/* Descriptors for many clients, and how many there is room for. */
-static void
-raise_limits(void)
+/* As many descriptors as the hard limit allows; RLIM_INFINITY when nobody knows. */
+static rlim_t
+raise_file_limit(void)
 {
 	struct rlimit limit;
-	struct sched_param plain = {0};
+
+	if (getrlimit(RLIMIT_NOFILE, &limit) != 0)
+		return RLIM_INFINITY;
+	if (limit.rlim_cur != limit.rlim_max)
+	{
+		limit.rlim_cur = limit.rlim_max;
+		if (setrlimit(RLIMIT_NOFILE, &limit) != 0)
+			(void) getrlimit(RLIMIT_NOFILE, &limit);
+	}
+	return limit.rlim_cur;
+}
+
+/* How many clients there are descriptors for, beside PostgreSQL's own files and the links. */
+static void
+fit_max_clients(void)
+{
 	rlim_t		reserved = max_files_per_process + hyperpool_max_links + SPARE_DESCRIPTORS;
+	rlim_t		files = raise_file_limit();
 
 	me.max_clients = hyperpool_max_clients;
-	if (getrlimit(RLIMIT_NOFILE, &limit) == 0)
-	{
-		if (limit.rlim_cur != limit.rlim_max)
-		{
-			limit.rlim_cur = limit.rlim_max;
-			if (setrlimit(RLIMIT_NOFILE, &limit) != 0)
-				(void) getrlimit(RLIMIT_NOFILE, &limit);
-		}
-		if (limit.rlim_cur != RLIM_INFINITY && limit.rlim_cur < reserved + hyperpool_max_clients)
-		{
-			me.max_clients = limit.rlim_cur > reserved ? (int) (limit.rlim_cur - reserved) : 1;
-			ereport(WARNING,
-					(errcode(ERRCODE_INSUFFICIENT_RESOURCES),
-					 errmsg("hyperpool worker %d accepts no more than %d clients, as it may open no more than %llu files",
-							me.number, me.max_clients, (unsigned long long) limit.rlim_cur),
-					 errhint("Raise the hard limit on open files of the server, or lower hyperpool.max_clients.")));
-		}
-	}
-	/* wake-ups of a worker must not cut into the work of whom it wakes: batches form, and switches are saved */
+	if (files == RLIM_INFINITY || files >= reserved + hyperpool_max_clients)
+		return;
+	me.max_clients = files > reserved ? (int) (files - reserved) : 1;
+	ereport(WARNING,
+			(errcode(ERRCODE_INSUFFICIENT_RESOURCES),
+			 errmsg("hyperpool worker %d accepts no more than %d clients, as it may open no more than %llu files",
+					me.number, me.max_clients, (unsigned long long) files),
+			 errhint("Raise the hard limit on open files of the server, or lower hyperpool.max_clients.")));
+}
+
+/* Whom a worker wakes must not cut into its work: batches form, and switches are saved. */
+static void
+be_a_batch_process(void)
+{
+	struct sched_param plain = {0};
+
 	if (sched_setscheduler(0, SCHED_BATCH, &plain) != 0)
 		elog(DEBUG1, "could not set SCHED_BATCH: %m");
 }
@@ -424,7 +437,8 @@ hyperpool_worker_main(Datum arg)
 	me.number = DatumGetInt32(arg);
 	set_signals();
 	BackgroundWorkerInitializeConnection(NULL, NULL, 0);
-	raise_limits();
+	fit_max_clients();
+	be_a_batch_process();
 	open_rooms();
 
 	me.turn_context = AllocSetContextCreate(TopMemoryContext, "hyperpool turn", ALLOCSET_DEFAULT_SIZES);

@@ -211,7 +211,9 @@ session_let_go(ClientSession *s)
 	else
 		pool_return(link, s->bound ? LINK_AFTER_RETIRE : effects_link_after(s->effects));
 	s->effects = 0;
-	s->bound = false;
+	s->risky = 0;
+	s->holding_messages = false;
+	session_unbind(s);
 }
 
 void
@@ -253,7 +255,7 @@ on_time(ReactorTimer *timer)
 {
 	ClientSession *s = (ClientSession *) ((char *) timer - offsetof(ClientSession, timer));
 
-	if (s->closing)
+	if (s->closing || s->state == SESSION_LEAVING)
 		session_close(s);
 	else if (s->state == SESSION_STARTING)
 		session_fatal(s, REFUSE_LOGIN_TIMEOUT, NULL);
@@ -276,11 +278,18 @@ on_time(ReactorTimer *timer)
 static bool
 wants_messages(const ClientSession *s)
 {
-	if (s->reading)
+	if (s->reading || s->holding_messages)
 		return false;
 	if (s->state == SESSION_IDLE)
 		return true;
 	return s->state == SESSION_RELAYING && !link_is_full(s->link);
+}
+
+/* The link has room again. */
+static void
+link_drained(void *owner)
+{
+	session_resume(owner);
 }
 
 static void
@@ -290,6 +299,8 @@ watch(ClientSession *s)
 
 	if (s->source.fd < 0 || s->state == SESSION_STARTING)
 		return;
+	if (s->link && link_is_full(s->link))
+		link_on_drained(s->link, link_drained, s);
 	if (wants_messages(s) && buffer_len(&s->out) < SESSION_HIGH_WATER)
 		events |= REACTOR_READ;
 	if (buffer_len(&s->out) > 0 || s->transport.wants_write)
@@ -323,6 +334,9 @@ session_consume(ClientSession *s, Bytes in)
 		FrameVerdict verdict = frame_next(&s->reader, rest, whole_max(s, rest), &frame);
 		SessionStep step;
 
+		/* judged by its first byte, as PostgreSQL does: its length may never make sense */
+		if (!frame_inside(&before) && session_refuses_type(s, rest.data[0]))
+			break;
 		if (verdict == FRAME_MORE)
 			break;
 		if (verdict == FRAME_BAD_LENGTH)
@@ -359,10 +373,22 @@ session_resume(ClientSession *s)
 	watch(s);
 }
 
+/*
+ * The client has closed its side. It may only have said its last word: what was asked in full is answered if that takes no
+ * longer than END_WAIT; then it counts as gone and what runs is cancelled.
+ */
+#define END_WAIT	INT64CONST(1000000)
+
 static void
-on_gone(ClientSession *s)
+on_end_of_stream(ClientSession *s)
 {
-	session_close(s);
+	if (s->state == SESSION_RELAYING && s->tail && s->tail->x.phase == EXCHANGE_CLOSED)
+	{
+		session_set_state(s, SESSION_LEAVING);
+		session_set_timer(s, END_WAIT);
+	}
+	else
+		session_close(s);
 }
 
 static void
@@ -402,8 +428,10 @@ session_read(ClientSession *s)
 	return;
 
 nothing:
-	if (n != TRANSPORT_AGAIN)
-		on_gone(s);
+	if (n == 0)
+		on_end_of_stream(s);
+	else if (n != TRANSPORT_AGAIN)
+		session_close(s);
 }
 
 static void
@@ -429,7 +457,7 @@ on_ready(ReactorSource *source, int events)
 			while (s->state != SESSION_CLOSED && wants_messages(s) && transport_pending(&s->transport));
 		}
 		else
-			on_gone(s);			/* told although not asked for: the connection is broken */
+			session_close(s);	/* told although not asked for: the connection is broken */
 		if (s->state != SESSION_CLOSED)
 			watch(s);
 	}
@@ -552,6 +580,19 @@ sessions_on_note(const Note *note)
 		session_fatal(s, REFUSE_DISCONNECTED, NULL);
 }
 
+/* Its credential may be another one now: then its next exchange is asked as another user of the origin. */
+static void
+take_pool_anew(ClientSession *s, const DirectoryOrigin *origin)
+{
+	const DirectoryCredential *credential = directory_credential(session_directory, origin, s->role);
+	LinkPool   *pool = credential ? pool_of(origin, credential) : NULL;
+
+	if (pool == NULL)
+		return;
+	pool_unref(s->pool);
+	s->pool = pool;
+}
+
 /* Rights that were taken away are noticed here; what is in flight is cut off only by the loss of the origin. */
 static void
 check_rights(ClientSession *s)
@@ -561,6 +602,8 @@ check_rights(ClientSession *s)
 	if (s->pool == NULL || s->state == SESSION_CLOSED || s->closing)
 		return;
 	origin = directory_origin(session_directory, bytes_str(pool_origin_name(s->pool)));
+	if (origin && s->link == NULL && s->state == SESSION_IDLE)
+		take_pool_anew(s, origin);
 	if (origin == NULL || pool_is_dropped(s->pool))
 		session_fatal(s, REFUSE_ORIGIN_DROPPED, pool_origin_name(s->pool));
 	else if (s->state == SESSION_IDLE && !s->bound &&

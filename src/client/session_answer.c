@@ -56,20 +56,62 @@ is_query_timeout(ClientSession *s, Bytes body)
 }
 
 static void
+put_error_renamed(ClientSession *s, Bytes body, uint32 number, Bytes name)
+{
+	char		buf[LINK_NAME_MAX];
+
+	message_put_error_renamed(&s->out, body, number ? link_statement_name(number, buf) : bytes_str("hyperpool_0"), name);
+}
+
+typedef struct Wanted
+{
+	ClientSession *s;
+	uint32		number;
+} Wanted;
+
+static bool
+is_number(void *arg, const Statement *statement)
+{
+	const Wanted *wanted = arg;
+
+	return link_statements_find(link_statements(wanted->s->link), statement, wanted->s->settings) == wanted->number;
+}
+
+/* A Bind or Describe of a named statement failed: the text may name the statement, and its plan may be broken for good. */
+static void
+pass_error_of_statement(ClientSession *s, const LinkNews *news)
+{
+	Wanted		wanted = {s, news->ask->number};
+	Bytes		name = names_of(&s->names, is_number, &wanted);
+
+	if (name.len > 0)
+		put_error_renamed(s, news->bytes, news->ask->number, name);
+	else
+		message_put(&s->out, ANS_ERROR, news->bytes);
+	if (bytes_equal_str(message_error_field(news->bytes, 'C'), "0A000"))
+	{
+		Statement  *statement = names_get(&s->names, name);
+
+		/* the client will parse it anew; that must then hold on every link */
+		if (statement)
+			statement->broken = true;
+	}
+}
+
+static void
 pass_error(ClientSession *s, const LinkNews *news)
 {
 	SessionNote *note = news->ask ? news->ask->note : NULL;
-	char		buf[LINK_NAME_MAX];
 
 	if (is_query_timeout(s, news->bytes))
 	{
 		s->timed_out = false;
 		message_put_refusal(&s->out, "ERROR", REFUSE_QUERY_TIMEOUT, pool_origin_name(s->pool));
 	}
-	else if (note && note->what == NOTE_RENAMED)
-		message_put_error_renamed(&s->out, news->bytes,
-								  note->number ? link_statement_name(note->number, buf) : bytes_str("hyperpool_0"),
-								  bytes_of(note->name, note->name_len));
+	else if (note && (note->what == NOTE_RENAMED || note->what == NOTE_DEALLOCATE))
+		put_error_renamed(s, news->bytes, note->number, bytes_of(note->name, note->name_len));
+	else if (news->ask && news->ask->number != 0 && news->ask->kind != ASK_PARSE)
+		pass_error_of_statement(s, news);
 	else
 		message_put(&s->out, ANS_ERROR, news->bytes);
 
@@ -136,6 +178,7 @@ on_ask(ClientSession *s, LinkExchange *e, const LinkNews *news)
 {
 	SessionNote *note = news->ask->note;
 
+	s->risky--;
 	if (news->outcome == OUTCOME_ANSWERED)
 		fulfil(s, e, note);
 	else
@@ -228,7 +271,10 @@ static void
 keep_link(ClientSession *s)
 {
 	if (!s->bound)
+	{
 		counter_add(s->counters, COUNT_BOUND, 1);
+		pool_count_bound(s->pool, 1);
+	}
 	s->bound = true;
 	session_set_timer(s, 0);
 	link_on_stray(s->link, on_stray, s);
@@ -247,12 +293,20 @@ stay_in_transaction(ClientSession *s)
 	session_set_timer(s, pool_idle_transaction_timeout(s->pool));
 }
 
+void
+session_unbind(ClientSession *s)
+{
+	if (s->bound)
+		pool_count_bound(s->pool, -1);
+	s->bound = false;
+}
+
 static bool
 must_bind(ClientSession *s)
 {
 	if ((s->effects & EFFECT_UNBIND) && !(s->effects & EFFECT_BIND))
 	{
-		s->bound = false;
+		session_unbind(s);
 		s->effects &= ~(EFFECT_UNBIND | EFFECT_SETTINGS);
 	}
 	return s->bound || (s->effects & EFFECT_BIND) || pool_mode(s->pool) == POOL_SESSION;
@@ -289,6 +343,7 @@ on_end(ClientSession *s, LinkExchange *e)
 		s->tail = NULL;
 	if (--s->inflight > 0)
 		return;
+	s->holding_messages = false;
 	session_quiet(s);
 	if (s->state != SESSION_CLOSED && buffer_len(&s->in) > 0)
 		session_resume(s);
@@ -356,6 +411,8 @@ session_on_link_lost(void *owner)
 	s->effects = 0;
 	s->holding_link = false;
 	s->timed_out = false;
+	s->holding_messages = false;
+	s->risky = 0;
 	session_settings_forget(s);
 	session_set_timer(s, 0);
 	if (s->state == SESSION_CLOSED || s->closing)
@@ -369,7 +426,7 @@ session_on_link_lost(void *owner)
 		s->failed_transaction = true;
 	if (s->bound || in_transaction)
 		session_refuse_next(s, REFUSE_LINK_LOST, pool_origin_name(s->pool));
-	s->bound = false;
+	session_unbind(s);
 	session_set_state(s, SESSION_IDLE);
 	session_resume(s);
 }

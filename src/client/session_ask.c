@@ -63,6 +63,12 @@ session_attach(ClientSession *s, OriginLink *link)
 static SessionStep
 begin_exchange(ClientSession *s)
 {
+	/* names given or taken in the exchange before may not have been: what comes next depends on it */
+	if (s->risky > 0 && s->inflight > 0)
+	{
+		s->holding_messages = true;
+		return STEP_HOLD;
+	}
 	if (s->link == NULL)
 	{
 		OriginLink *link;
@@ -104,7 +110,10 @@ static bool
 note(ClientSession *s, AskKind kind, AskFor whose, uint32 number, void *what)
 {
 	if (link_note(s->tail, kind, whose, 0, number, what))
+	{
+		s->risky += what != NULL;
 		return true;
+	}
 	if (what)
 		session_note_free(what);
 	session_fatal(s, REFUSE_TOO_MANY_PENDING, NULL);
@@ -380,23 +389,44 @@ parse_taken_name(ClientSession *s, const ParseMessage *m)
 }
 
 /*
- * A Parse this link has accepted under these settings succeeds without being sent, unless the transaction has failed or something before it
- * may fail it.
+ * What the link calls the statement this Parse makes. One that is prepared there already is closed first and parsed anew, as a
+ * direct connection would parse it: the tables may have changed since.
  */
 static bool
-may_make_parse(const ClientSession *s)
+name_for_parse(ClientSession *s, Statement *statement, char buf[LINK_NAME_MAX], Bytes *name, uint32 *number)
 {
-	return link_status(s->link) != TX_FAILED && s->inflight == 1;
+	bool		ok = true;
+
+	*number = 0;
+	*name = bytes_of("", 0);
+	if (pool_origin_is_pooled(s->pool))
+	{
+		link_set_unnamed(s->link, NULL);
+		return true;
+	}
+	if (statement->broken)
+	{
+		statement->broken = false;
+		statement->generation++;
+	}
+	*number = link_statements_find(link_statements(s->link), statement, s->settings);
+	if (*number == 0)
+	{
+		*number = enter_on_link(s, statement, &ok);
+		*name = link_statement_name(*number, buf);
+		return ok;
+	}
+	*name = link_statement_name(*number, buf);
+	message_put_named(link_outbound(s->link), MSG_CLOSE, 'S', *name);
+	return note(s, ASK_CLOSE, ASK_FOR_US, 0, NULL);
 }
 
 static SessionStep
 parse_named(ClientSession *s, const ParseMessage *m, Statement *statement)
 {
-	uint32		number = 0;
-	bool		made = false;
-	bool		ok;
+	uint32		number;
 	char		buf[LINK_NAME_MAX];
-	Bytes		name = bytes_of("", 0);
+	Bytes		name;
 	void	   *what = session_note_make(NOTE_NAMED, m->name, NULL, 0);
 
 	if (what == NULL || !names_put(&s->names, m->name, statement))
@@ -404,30 +434,8 @@ parse_named(ClientSession *s, const ParseMessage *m, Statement *statement)
 		session_fatal(s, REFUSE_MEMORY, NULL);
 		return STEP_GONE;
 	}
-	if (!pool_origin_is_pooled(s->pool))
-	{
-		number = link_statements_find(link_statements(s->link), statement, s->settings);
-		made = number != 0 && may_make_parse(s);
-		if (number == 0)
-		{
-			number = enter_on_link(s, statement, &ok);
-			if (!ok)
-				return STEP_GONE;
-		}
-		else if (!made)
-			number = 0, name = bytes_of("", 0);
-	}
-	if (made)
-	{
-		if (!note(s, ASK_PARSE, ASK_MADE, 0, what))
-			return STEP_GONE;
-		link_make_answers(s->tail);
-		return STEP_TAKEN;
-	}
-	if (number != 0)
-		name = link_statement_name(number, buf);
-	else
-		link_set_unnamed(s->link, NULL);	/* sent as the unnamed one, only to be judged */
+	if (!name_for_parse(s, statement, buf, &name, &number))
+		return STEP_GONE;
 	message_put_parse(link_outbound(s->link), name, m->text, m->types);
 	link_flush(s->link);
 	counter_add(s->counters, COUNT_LINK_PARSES, 1);
@@ -460,6 +468,9 @@ ask_parse(ClientSession *s, const Frame *frame)
 		link_set_unnamed(s->link, NULL);
 		return forward(s, frame, 0);
 	}
+	/* a bound link has the names of this client alone: they are used there as they are, for SQL EXECUTE and Parse to share them */
+	if (m.name.len > 0 && s->bound)
+		return forward(s, frame, 0);
 	if (m.name.len > 0 && names_get(&s->names, m.name))
 		return parse_taken_name(s, &m);
 	if (m.name.len > 0 && s->names.count >= (uint32) hyperpool_max_session_statements)
@@ -716,6 +727,15 @@ first_piece(ClientSession *s, const Frame *frame)
 			return step;
 	}
 	return forward_by_type(s, frame);
+}
+
+bool
+session_refuses_type(ClientSession *s, uint8 type)
+{
+	if (exchange_ask(&nothing_asked, type) != ASK_REFUSE)
+		return false;
+	refuse_type(s, type);
+	return true;
 }
 
 SessionStep

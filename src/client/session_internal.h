@@ -57,6 +57,8 @@ typedef struct ClientSession
 	bool		failed_transaction; /* the link was lost in a transaction: the client is told it failed, and must end it */
 	bool		safe_encoding;	/* its SQL may be parsed */
 	uint16		inflight;		/* exchanges asked and not ended */
+	bool		holding_messages;	/* until the exchange in flight has ended */
+	uint16		risky;			/* asks in flight that give or take names */
 	uint32		effects;		/* of everything since the link was taken */
 
 	ByteBuffer	in;
@@ -116,6 +118,7 @@ extern void session_login_end(ClientSession *s);
 
 /* session_ask.c */
 extern SessionStep session_ask(ClientSession *s, const Frame *frame);
+extern bool session_refuses_type(ClientSession *s, uint8 type);	/* true: no such message; the client has been told */
 extern void session_attach(ClientSession *s, OriginLink *link);
 
 /* session_answer.c */
@@ -123,6 +126,7 @@ extern void session_on_message(LinkExchange *e, const LinkNews *news);
 extern void session_on_link_lost(void *owner);
 extern void session_on_checkout(PoolWaiter *waiter, OriginLink *link);
 extern void session_refuse_next(ClientSession *s, Refusal refusal, const char *arg);
+extern void session_unbind(ClientSession *s);
 extern void session_quiet(ClientSession *s);	/* nothing is in flight any more: return the link, or keep it */
 
 /* session_note: what an ask may have to undo or complete when it is answered or dropped. */

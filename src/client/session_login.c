@@ -35,6 +35,7 @@ typedef struct SessionLogin
 {
 	LoginPhase	phase;
 	LoginState	state;
+	bool		direct_tls;		/* the handshake began without SSLRequest: ALPN is compulsory then */
 	Identity   *identity;
 	IdentityClient client;
 	int64		began;
@@ -42,6 +43,7 @@ typedef struct SessionLogin
 	char	   *user;			/* owned copies: the packet's bytes are gone when they are needed */
 	char	   *database;
 	SettingsDraft settings;
+	char		bad_option[128];	/* of the `options` parameter: said only to who is let in */
 	char		application_name[NAMEDATALEN];
 } SessionLogin;
 
@@ -126,17 +128,13 @@ send_now(ClientSession *s)
 
 /* ---- the end: greeting ---- */
 
+/* The rest of what a client is greeted with, behind the ParameterStatus messages. */
 static void
 greet(ClientSession *s)
 {
-	const ByteBuffer *parameters = pool_parameters(s->pool, s->settings);
 	ClientRow  *row = s->row;
 	int64		took = reactor_now(session_reactor) - s->login->began;
-	Bytes		bytes;
 
-	Assert(parameters);
-	bytes = buffer_view(parameters);
-	buffer_put(&s->out, bytes.data, bytes.len);
 	cancel_key_make(row, s->login->minor >= 2);
 	message_put_backend_key(&s->out, row->key_pid, bytes_of(row->key, row->key_len));
 	message_put_ready(&s->out, TX_IDLE);
@@ -147,6 +145,17 @@ greet(ClientSession *s)
 	session_set_state(s, SESSION_IDLE);
 	session_flush(s);
 	session_resume(s);
+}
+
+/* A link is in the client's vector: what the origin reports there is the greeting, for this client and for the next. */
+static void
+greet_from_link(ClientSession *s, OriginLink *link)
+{
+	link_put_parameters(link, &s->out);
+	pool_learn_parameters(s->pool, s->settings, link);
+	pool_return(link, LINK_AFTER_CLEAN);
+	if (s->state == SESSION_STARTING)
+		greet(s);
 }
 
 /* A failure of the origin while it was asked about this client's settings: its own words, and the end. */
@@ -179,9 +188,7 @@ on_probe(LinkExchange *e, const LinkNews *news)
 		s->inflight = 0;
 		s->tail = NULL;
 		s->link = NULL;
-		pool_learn_parameters(s->pool, s->settings, link);
-		pool_return(link, LINK_AFTER_CLEAN);
-		greet(s);
+		greet_from_link(s, link);
 	}
 }
 
@@ -205,9 +212,7 @@ session_login_link(ClientSession *s, OriginLink *link)
 	}
 	if (link_settings(link) == s->settings)
 	{
-		pool_learn_parameters(s->pool, s->settings, link);
-		pool_return(link, LINK_AFTER_CLEAN);
-		greet(s);
+		greet_from_link(s, link);
 		return;
 	}
 	s->link = link;
@@ -227,12 +232,17 @@ session_login_link(ClientSession *s, OriginLink *link)
 static void
 ask_parameters(ClientSession *s)
 {
+	const ByteBuffer *parameters;
 	OriginLink *link;
 
 	s->login->phase = PHASE_PARAMETERS;
 	session_set_timer(s, 0);
-	if (pool_parameters(s->pool, s->settings))
+	parameters = pool_parameters(s->pool, s->settings);
+	if (parameters)
 	{
+		Bytes		bytes = buffer_view(parameters);
+
+		buffer_put(&s->out, bytes.data, bytes.len);
 		greet(s);
 		return;
 	}
@@ -249,11 +259,29 @@ static void
 let_in(ClientSession *s)
 {
 	SessionLogin *login = s->login;
-	const DirectoryOrigin *origin = login->client.origin;
+	/* looked up again: the directory may have been replaced while the client was thinking */
+	const DirectoryOrigin *origin = directory_origin(session_directory, bytes_str(login->database));
 	const DirectoryCredential *credential;
 	const char *encoding;
 
+	if (origin == NULL)
+	{
+		refuse(s, REFUSE_NO_ORIGIN, login->database);
+		return;
+	}
+
+	if (login->bad_option[0])
+	{
+		message_put_error(&s->out, ANS_ERROR, "FATAL", "42601", login->bad_option, NULL, "Try \"postgres --help\" for more information.");
+		session_close_after_flush(s);
+		return;
+	}
 	s->role = identity_role(login->identity);
+	if (!directory_may_use(session_directory, s->role, origin))
+	{
+		refuse(s, REFUSE_NO_RIGHT, origin->name);
+		return;
+	}
 	credential = directory_credential(session_directory, origin, s->role);
 	s->settings = settings_intern(pools_settings(), &login->settings);
 	if (s->settings == NULL)
@@ -273,7 +301,7 @@ let_in(ClientSession *s)
 	s->pool = pool_of(origin, credential);
 	if (s->pool == NULL)
 	{
-		refuse(s, REFUSE_TOO_MANY_CLIENTS, NULL);
+		refuse(s, REFUSE_TOO_MANY_POOLS, origin->name);
 		return;
 	}
 	client_row_begin_change(s->row);
@@ -341,13 +369,8 @@ take_settings(ClientSession *s, const StartupRequest *request)
 	Bytes		bad;
 
 	if (request->options.len > 0 && !settings_draft_put_options(draft, request->options, &bad))
-	{
-		char		text[128];
-
-		snprintf(text, sizeof(text), "invalid command-line argument for server process: %.*s", (int) Min(bad.len, 64), (const char *) bad.data);
-		refuse(s, REFUSE_SETTING, text);
-		return false;
-	}
+		snprintf(s->login->bad_option, sizeof(s->login->bad_option), "invalid command-line argument for server process: %.*s",
+				 (int) Min(bad.len, 64), (const char *) bad.data);
 	for (uint32 i = 0; i < request->count; i++)
 		settings_draft_put(draft, request->names[i], request->values[i]);
 	/* not applied: it would leave no two clients alike; the clients view shows it */
@@ -449,6 +472,11 @@ handshake(ClientSession *s)
 	switch (transport_handshake(&s->transport))
 	{
 		case HANDSHAKE_DONE:
+			if (s->login->direct_tls && !tls_alpn_agreed(s->transport.ssl))
+			{
+				session_close(s);
+				return false;
+			}
 			s->login->state.tls = true;
 			s->login->phase = PHASE_STARTUP;
 			reactor_watch(session_reactor, &s->source, REACTOR_READ);
@@ -499,6 +527,9 @@ startup_bytes(ClientSession *s)
 				break;
 			buffer_consume(&s->in, step.used);
 			authenticate(s);
+			break;
+		case LOGIN_CLOSE:
+			session_close(s);
 			break;
 		case LOGIN_BAD:
 			refuse(s, step.refusal, step.refusal_arg);
@@ -589,6 +620,7 @@ session_login_step(ClientSession *s, int events)
 	if (login->phase == PHASE_STARTUP && is_direct_tls(s))
 	{
 		login->state.ssl_asked = true;
+		login->direct_tls = true;
 		begin_handshake(s);
 		if (s->state == SESSION_CLOSED)
 			return;

@@ -84,25 +84,45 @@ session_settings_forget(ClientSession *s)
 	s->reading = NULL;
 }
 
+/*
+ * What the client gave at startup is to the origin a SET like any other, so RESET has undone it there. To the client it is what RESET
+ * returns to: whatever of it is not set now is wanted again.
+ */
+static const SettingsVector *
+with_startup(const SettingsVector *there, const SettingsVector *startup)
+{
+	SettingsDraft draft = {0};
+
+	settings_draft_put_vector(&draft, startup);
+	settings_draft_put_vector(&draft, there);
+	return settings_intern(pools_settings(), &draft);
+}
+
 /* The answer is complete: this is what the session has set. */
 static void
 settings_known(ClientSession *s, bool failed)
 {
 	SessionSettings *reading = s->reading;
-	const SettingsVector *vector = NULL;
+	const SettingsVector *there = NULL;
+	const SettingsVector *wanted = NULL;
 
 	if (!failed && !reading->failed)
-		vector = settings_intern(pools_settings(), &reading->draft);
+		there = settings_intern(pools_settings(), &reading->draft);
 	session_settings_forget(s);
-	if (vector == NULL)
+	if (there)
+		wanted = with_startup(there, s->startup_settings);
+	if (wanted == NULL)
 	{
 		/* not known, or too many vectors: then only this link has them */
+		if (there)
+			settings_unref(pools_settings(), there);
 		s->effects |= EFFECT_BIND;
 		return;
 	}
 	settings_unref(pools_settings(), s->settings);
-	s->settings = vector;
-	link_settings_are(s->link, vector);
+	s->settings = wanted;
+	link_settings_are(s->link, there);
+	settings_unref(pools_settings(), there);
 }
 
 static void

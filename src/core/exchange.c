@@ -140,7 +140,7 @@ static const uint8_t verdicts[SITUATION_COUNT][CLASS_COUNT] = {
 	[IN_NOTHING] = {ASK_FORWARD, ASK_FORWARD, ASK_IGNORE, ASK_FORWARD, ASK_IGNORE, ASK_TERMINATE, ASK_REFUSE},
 	[IN_BATCH] = {ASK_FORWARD, ASK_FORWARD, ASK_FORWARD, ASK_FORWARD, ASK_FORWARD, ASK_TERMINATE, ASK_REFUSE},
 	[IN_SKIP] = {ASK_IGNORE, ASK_IGNORE, ASK_IGNORE, ASK_FORWARD, ASK_IGNORE, ASK_TERMINATE, ASK_REFUSE},
-	[IN_COPY] = {ASK_REFUSE_IN_COPY, ASK_REFUSE_IN_COPY, ASK_FORWARD, ASK_FORWARD, ASK_FORWARD, ASK_REFUSE_IN_COPY, ASK_REFUSE},
+	[IN_COPY] = {ASK_REFUSE_IN_COPY, ASK_REFUSE_IN_COPY, ASK_FORWARD, ASK_FORWARD, ASK_FORWARD, ASK_TERMINATE, ASK_REFUSE},
 	[IN_FLIGHT] = {ASK_NEXT, ASK_NEXT, ASK_IGNORE, ASK_NEXT, ASK_FORWARD, ASK_TERMINATE, ASK_REFUSE},
 };
 
@@ -200,9 +200,9 @@ exchange_ask(const Exchange *x, uint8_t type)
 	/* copy data outside a copy is read and dropped by the origin; send it only where a copy may begin */
 	if (class == CLASS_COPY && situation != IN_COPY && !may_copy(x))
 		return ASK_IGNORE;
-	/* Terminate ends a copy as it ends everything else */
-	if (class == CLASS_TERMINATE)
-		return ASK_TERMINATE;
+	/* what is asked may turn out to be a copy, and this Sync one that is read and ignored there: only x can tell */
+	if (class == CLASS_SYNC && situation == IN_FLIGHT && may_copy(x))
+		return ASK_FORWARD;
 	return (AskVerdict) verdicts[situation][class];
 }
 
@@ -211,6 +211,12 @@ exchange_add(Exchange *x, AskKind kind, AskFor whose, uint8_t flags, uint32_t nu
 {
 	Ask		   *ask;
 
+	/* no mark where the copy is known, nor where none can begin (the origin drops the message) */
+	if (kind == ASK_COPY_END && ((x->copy_in && !x->copy_ended) || !may_copy(x)))
+	{
+		x->copy_ended = x->copy_in;
+		return true;
+	}
 	if (x->count >= ring_size(x) && !ring_grow(x))
 		return false;
 	ask = ask_at(x, x->count++);
@@ -231,13 +237,7 @@ exchange_add(Exchange *x, AskKind kind, AskFor whose, uint8_t flags, uint32_t nu
 				x->phase = EXCHANGE_CLOSED;
 			break;
 		case ASK_COPY_END:
-			if (x->copy_in && !x->copy_ended)
-			{
-				x->copy_ended = true;
-				x->count--;		/* no mark needed: the copy is known */
-			}
-			else
-				exchange_copy_data(x);
+			exchange_copy_data(x);
 			break;
 		default:
 			x->phase = EXCHANGE_OPEN;
@@ -307,6 +307,28 @@ part(const Exchange *x)
 	return ask_at(x, 0)->whose == ASK_FOR_CLIENT ? ANSWER_PASS : ANSWER_SWALLOW;
 }
 
+static bool
+status_is_known(uint8_t status)
+{
+	return status == TX_IDLE || status == TX_OPEN || status == TX_FAILED;
+}
+
+/*
+ * The copy has failed before the origin had read a Sync that was sent during it: this is that Sync's answer, which nothing in the
+ * ring stands for.
+ */
+static AnswerVerdict
+on_ready_after_copy(Exchange *x, uint8_t status)
+{
+	if (!status_is_known(status))
+		return ANSWER_VIOLATION;
+	x->skipping = false;
+	x->status = status;
+	x->phase = EXCHANGE_DONE;
+	x->begun = true;
+	return ANSWER_PASS;
+}
+
 static AnswerVerdict
 on_ready_for_query(Exchange *x, uint8_t status, Ask *out, bool *answered)
 {
@@ -315,7 +337,8 @@ on_ready_for_query(Exchange *x, uint8_t status, Ask *out, bool *answered)
 
 	if (kind != ASK_SYNC && kind != ASK_QUERY && kind != ASK_FUNCTION_CALL)
 		return ANSWER_VIOLATION;
-	x->copy_in = false;
+	if (x->copy_in || !status_is_known(status))
+		return ANSWER_VIOLATION;
 	x->skipping = false;
 	x->status = status;
 	verdict = complete(x, out, answered);
@@ -351,31 +374,42 @@ on_error(Exchange *x, Ask *out, bool *answered, void (*dropped) (void *arg, cons
 	return ANSWER_PASS_ERROR;
 }
 
-/* The origin waits for data: Syncs sent before the end of the copy are ignored by it. */
+/*
+ * Removes the Syncs sent before the end of the copy: the origin reads and ignores them. Unless the copy fails before it has read them:
+ * then it answers them, and nobody can tell from outside.
+ */
+static void
+remove_syncs(Exchange *x, uint32_t end)
+{
+	uint32_t	kept = 1;
+
+	for (uint32_t i = 1; i < end; i++)
+		if (ask_at(x, i)->kind != ASK_SYNC)
+			*ask_at(x, kept++) = *ask_at(x, i);
+	if (kept >= end)
+		return;
+	ring_remove(x, kept, end);
+	x->ambiguous = true;
+	/* a Query ends itself; anything else needs a Sync that is read after the copy */
+	if (ring_find(x, ASK_SYNC) >= x->count)
+		x->phase = x->count == 1 && ask_at(x, 0)->kind == ASK_QUERY ? EXCHANGE_CLOSED : EXCHANGE_OPEN;
+}
+
+/* The origin waits for data. */
 static AnswerVerdict
 on_copy_in(Exchange *x)
 {
 	uint32_t	end = ring_find(x, ASK_COPY_END);
-	AnswerVerdict verdict = part(x);
 
+	if (x->copy_in)
+		return ANSWER_VIOLATION;
 	x->copy_in = true;
 	x->copy_ended = end < x->count;
 	if (x->copy_ended)
 		ring_remove(x, end, end + 1);
-	if (x->extended)
-		for (uint32_t i = 1; i < end && i < x->count;)
-		{
-			if (ask_at(x, i)->kind != ASK_SYNC)
-			{
-				i++;
-				continue;
-			}
-			ring_remove(x, i, i + 1);
-			end--;
-			if (ring_find(x, ASK_SYNC) >= x->count)
-				x->phase = EXCHANGE_OPEN;
-		}
-	return verdict;
+	if (end > 1)
+		remove_syncs(x, end);
+	return part(x);
 }
 
 static AnswerVerdict
@@ -473,6 +507,8 @@ exchange_answered(Exchange *x, uint8_t type, uint8_t status, Ask *out, bool *ans
 	AnswerVerdict verdict;
 
 	*answered = false;
+	if (x->count == 0 && type == ANS_READY && x->ambiguous && x->skipping)
+		return on_ready_after_copy(x, status);
 	if (x->count == 0 || ask_at(x, 0)->whose == ASK_MADE)
 		return ANSWER_VIOLATION;
 	verdict = answered_at_head(x, type, status, out, answered, dropped, arg);

@@ -131,7 +131,7 @@ extern void exchange_drop_all(Exchange *x, void (*dropped) (void *arg, const Ask
 static inline bool
 exchange_waits_for_client(const Exchange *x)
 {
-	return (x->phase == EXCHANGE_OPEN && x->count == 0) || x->copy_in;
+	return (x->phase == EXCHANGE_OPEN && x->count == 0) || (x->copy_in && !x->copy_ended);
 }
 
 #endif

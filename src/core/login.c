@@ -209,8 +209,7 @@ login_cancel(ByteReader *r, LoginStep *step)
 	step->cancel_pid = read_u32(r);
 	step->cancel_key = read_bytes(r, reader_left(r));
 	if (r->bad || step->cancel_key.len < CANCEL_KEY_MIN || step->cancel_key.len > CANCEL_KEY_MAX)
-		return login_refuse(step, REFUSE_PROTOCOL_VIOLATION,
-							"invalid length of cancel request packet");
+		return LOGIN_CLOSE;
 	return LOGIN_CANCEL;
 }
 
@@ -269,6 +268,6 @@ login_step(LoginState *state, Bytes in, LoginStep *step)
 		case FRAME_MORE:
 			return LOGIN_MORE;
 		default:
-			return login_refuse(step, REFUSE_PROTOCOL_VIOLATION, "invalid length of startup packet");
+			return LOGIN_CLOSE;
 	}
 }

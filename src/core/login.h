@@ -27,6 +27,7 @@ typedef enum LoginVerdict
 	LOGIN_DIRECT_TLS,			/* first byte 0x16: a TLS handshake begins at once; nothing used up */
 	LOGIN_CANCEL,				/* a CancelRequest: `cancel` holds pid and key */
 	LOGIN_STARTUP,				/* a StartupMessage: `startup` is filled */
+	LOGIN_CLOSE,				/* no packet of this protocol (an impossible length): close without a word, as PostgreSQL does */
 	LOGIN_BAD					/* refuse: `refusal` and `refusal_arg` */
 } LoginVerdict;
 

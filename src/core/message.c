@@ -614,6 +614,8 @@ static const RefusalRow refusal_rows[REFUSE_LIMIT] = {
 		"The unread answer has outgrown hyperpool.share_buffer.",
 		"Read answers as they arrive, or raise hyperpool.share_buffer."
 	},
+	[REFUSE_TOO_MANY_POOLS] = {"53400", "no room for another pool of links to origin \"%s\"",
+		"Each user at an origin has a pool of its own.", "Raise hyperpool.max_pools."},
 	[REFUSE_TOO_MANY_STATEMENTS] = {
 		"53400", "too many prepared statements in this session",
 		NULL,

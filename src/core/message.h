@@ -147,6 +147,7 @@ typedef enum Refusal
 	REFUSE_ORIGIN_UNREACHABLE,	/* 08001 could not connect to origin: %s */
 	REFUSE_STATEMENT_MODE,		/* 25001 transactions are not allowed with pool_mode statement */
 	REFUSE_SLOW_READER,			/* 57P01 … client does not read; share_buffer */
+	REFUSE_TOO_MANY_POOLS,		/* 53400 no pool for origin "%s": hyperpool.max_pools */
 	REFUSE_TOO_MANY_STATEMENTS,	/* 53400 too many prepared statements in this session; hint hyperpool.max_session_statements */
 	REFUSE_TOO_MANY_SETTINGS,	/* 53400 too many distinct settings; hint hyperpool.max_settings */
 	REFUSE_TOO_MANY_PENDING,	/* 54000 too many messages without Sync … */

@@ -128,6 +128,17 @@ names_close_gap(StatementNames *map, uint32_t i)
 	}
 }
 
+Bytes
+names_of(const StatementNames *map, bool (*is_it) (void *arg, const Statement *s), void *arg)
+{
+	uint32_t	i;
+
+	for (i = 0; i < map->size; i++)
+		if (map->names[i].statement != NULL && is_it(arg, map->names[i].statement))
+			return bytes_of(map->names[i].name, map->names[i].name_len);
+	return bytes_of(NULL, 0);
+}
+
 Statement *
 names_take(StatementNames *map, Bytes name)
 {
@@ -173,6 +184,7 @@ typedef struct LinkStatement
 {
 	Statement  *statement;		/* a reference */
 	const SettingsVector *settings; /* a reference, or NULL */
+	uint32_t	generation;		/* of the statement, when it was prepared */
 	uint32_t	number;
 	uint64_t	used_in;		/* the map's flight when last found or added */
 	struct LinkStatement *next_by_key;
@@ -356,11 +368,27 @@ link_statements_find(LinkStatements *map, const Statement *s, const SettingsVect
 
 	while (entry != NULL && !(entry->statement == s && entry->settings == settings))
 		entry = entry->next_by_key;
-	if (entry == NULL)
+	if (entry == NULL || entry->generation != s->generation)
 		return 0;
 	used_remove(map, entry);
 	used_append(map, entry);
 	return entry->number;
+}
+
+/* Takes out what was prepared under an older generation of s; its number, or 0. */
+static uint32_t
+drop_outdated(LinkStatements *map, const Statement *s, const SettingsVector *settings)
+{
+	LinkStatement *entry = *key_bucket(map, s, settings);
+	uint32_t	number;
+
+	while (entry != NULL && !(entry->statement == s && entry->settings == settings))
+		entry = entry->next_by_key;
+	if (entry == NULL)
+		return 0;
+	number = entry->number;
+	entry_drop(map, entry);
+	return number;
 }
 
 /*
@@ -395,7 +423,10 @@ link_statements_add(LinkStatements *map, Statement *s, const SettingsVector *set
 	settings_ref(settings);
 	entry->statement = s;
 	entry->settings = settings;
-	*evicted = make_room(map);
+	entry->generation = s->generation;
+	*evicted = drop_outdated(map, s, settings);
+	if (*evicted == 0)
+		*evicted = make_room(map);
 	if (map->count >= map->nbuckets)
 		buckets_grow(map);
 	entry->number = ++map->last_number;

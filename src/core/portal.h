@@ -31,6 +31,8 @@ extern Statement *names_get(const StatementNames *map, Bytes name);
 extern bool names_put(StatementNames *map, Bytes name, Statement *s);
 /* Removes the name and hands its reference to the caller; NULL if absent. */
 extern Statement *names_take(StatementNames *map, Bytes name);
+/* The name of a statement (any, if it has several), or len 0. A walk over all: for error texts. */
+extern Bytes names_of(const StatementNames *map, bool (*is_it) (void *arg, const Statement *s), void *arg);
 extern void names_clear(StatementNames *map, StatementTable *table);	/* releases everything */
 
 /* ---- what one link has prepared ---- */

@@ -1021,6 +1021,20 @@ directory_hba_world(Directory *d)
 
 /* ---- run-time flags ---- */
 
+int
+directory_published_slot(Oid oid)
+{
+	int			i;
+
+	/* no lock: a slot's oid is one aligned word, written by the manager only */
+	for (i = 0; shared != NULL && OidIsValid(oid) && i < shared->nslots; i++)
+	{
+		if (*(volatile Oid *) &shared->slots[i].oid == oid)
+			return i;
+	}
+	return -1;
+}
+
 bool
 directory_is_paused(int slot)
 {

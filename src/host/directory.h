@@ -98,6 +98,9 @@ extern const GatewayHbaLine *directory_hba(const Directory *d, size_t *n, bool *
 /* HbaWorld callbacks over a directory (arg = Directory *). */
 extern const HbaWorld *directory_hba_world(Directory *d);
 
+/* The slot of a published origin, by any process; -1: not published. */
+extern int	directory_published_slot(Oid oid);
+
 /* ---- run-time flags of an origin slot: any process writes, atomics ---- */
 extern bool directory_is_paused(int slot);
 extern void directory_set_paused(int slot, bool paused);

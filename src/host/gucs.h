@@ -1,5 +1,5 @@
 /*
- * host/gucs.h - the settings of the server's configuration.                       floor 4
+ * host/gucs.h - the settings of the server's configuration.                       floor 3
  *
  * Owns the variables, their bounds and units. All hyperpool.* names of postgresql.conf are here; what belongs to one origin
  * is an option of the origin (host/directory). Read-only for everybody else.

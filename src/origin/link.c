@@ -30,7 +30,14 @@ static void link_close_timeout(ReactorTimer *timer);
 void
 links_init(Reactor *reactor)
 {
+	PQconninfoOption *options = PQconndefaults();
+
 	link_reactor = reactor;
+	/* what the server's own environment says is not meant for our origins */
+	for (PQconninfoOption *o = options; o && o->keyword; o++)
+		if (o->envvar)
+			unsetenv(o->envvar);
+	PQconninfoFree(options);
 }
 
 /* ---- states ---- */
@@ -708,6 +715,11 @@ on_answer(OriginLink *link, const Frame *frame, Run *run)
 	}
 	if (frame->type == ANS_READY)
 		link->status = status;
+	if (frame->type == ANS_COPY_IN && e->owner == NULL)
+	{
+		link_break(link, "08006", "its client left before it had sent its copy data");
+		return false;
+	}
 	if (frame->type == ANS_COMMAND_COMPLETE)
 		note_tag(e, frame);
 	if (answered && ask.note && verdict != ANSWER_PASS_ERROR)
@@ -892,29 +904,16 @@ link_go_on(OriginLink *link)
 	}
 }
 
-/* Ends what a vanished client has begun to say. False: it cannot be ended. */
+/*
+ * Has the client stopped in the middle? A Sync in its place would commit what it may not have wanted, and half a copy cannot be
+ * ended without guessing: the end of the connection rolls both back.
+ */
 static bool
-end_half_said(OriginLink *link)
+half_said(const OriginLink *link)
 {
-	LinkExchange *e = link->tail;
-	static const uint8 copy_fail[] = {MSG_COPY_FAIL, 0, 0, 0, 5, 0};
-	static const uint8 sync[] = {MSG_SYNC, 0, 0, 0, 4};
+	const LinkExchange *e = link->tail;
 
-	if (e == NULL || e->purpose != PURPOSE_CLIENT)
-		return true;
-	if (e->x.copy_in && !e->x.copy_ended)
-	{
-		buffer_put(&link->out, copy_fail, sizeof(copy_fail));
-		if (!link_note(e, ASK_COPY_END, ASK_FOR_CLIENT, 0, 0, NULL))
-			return false;
-	}
-	if (e->x.phase == EXCHANGE_OPEN)
-	{
-		buffer_put(&link->out, sync, sizeof(sync));
-		if (!link_note(e, ASK_SYNC, ASK_FOR_CLIENT, 0, 0, NULL))
-			return false;
-	}
-	return true;
+	return e && e->purpose == PURPOSE_CLIENT && (e->x.phase == EXCHANGE_OPEN || e->x.copy_in);
 }
 
 void
@@ -925,12 +924,11 @@ link_abandon(OriginLink *link)
 	for (LinkExchange *e = link->head; e; e = e->next)
 		link_disown(e);
 	let_go(link);
-	if (link->cut_message || link->target.pooled || !end_half_said(link))
+	if (link->cut_message || link->target.pooled || half_said(link))
 	{
-		/* the middle of a message was sent: nothing can follow it */
 		if (link->head)
 			link_cancel(link);
-		link_break(link, "08006", "its client left in the middle of a message");
+		link_break(link, "08006", "its client left in the middle of a request");
 		return;
 	}
 	link->abandoned = true;

@@ -110,8 +110,8 @@ extern void link_set_busy(OriginLink *link);	/* IDLE -> BUSY, at checkout */
 /* BUSY -> IDLE, RESETTING (then on_ready when done) or CLOSING, as `after` says. Only when quiet (link_is_quiet). */
 extern void link_give_back(OriginLink *link, LinkAfter after);
 /*
- * Its client has gone (or was closed) in the middle: disowns what is in flight, ends what is half-said (CopyFail, Sync), cancels a
- * running statement, then ROLLBACK and the reset, then IDLE by on_ready; or CLOSING where that is not possible.
+ * Its client has gone (or was closed) in the middle: disowns what is in flight, cancels a running statement, then ROLLBACK and the
+ * reset, then IDLE by on_ready. Where the client stopped inside a batch or a copy the connection is closed, which rolls it back.
  */
 extern void link_abandon(OriginLink *link);
 /* Nothing in flight, outside a transaction, nothing half-said. */

@@ -72,7 +72,6 @@ pool_free(LinkPool *pool)
 		pool_rows_forget_origin(pool->origin_oid);
 	pool_parameters_clear(pool);
 	pool_config_free(pool);
-	mem_free_str(pool->name);
 	mem_free(pool, sizeof(LinkPool));
 }
 
@@ -90,9 +89,7 @@ pool_make(const DirectoryOrigin *origin, const DirectoryCredential *credential)
 	pool->wake.on_time = pool_wake;
 	pool->queue_timer.on_time = queue_on_time;
 	pool->spare.pool = pool;
-	pool->name = bytes_copy(bytes_str(origin->name));
-	if (pool->name != NULL &&
-		pool_config_add_role(pool, credential->role) &&
+	if (pool_config_add_role(pool, credential->role) &&
 		pool_config_take(pool, origin, credential))
 		pool->row = pool_row_of(origin->slot, origin->oid, credential->user);
 	if (pool->row < 0)
@@ -220,8 +217,6 @@ link_place_set(PoolLink *l, PoolPlace place)
 	if (l->place != PLACE_GONE)
 		list_remove(&pool->lists[l->place], l);
 	l->place = place;
-	if (place != PLACE_BUSY)
-		l->holder = NULL;
 	if (place == PLACE_IDLE)
 		l->idle_since = pools_now();
 	if (place != PLACE_GONE)
@@ -311,7 +306,6 @@ pool_on_ready(OriginLink *link, LinkState from)
 {
 	PoolLink   *l = link_pool(link);
 	LinkPool   *pool = l->pool;
-	PoolWaiter *holder = l->holder;
 
 	l->link = link;
 	if (link_state(link) == LINK_BROKEN)
@@ -322,9 +316,6 @@ pool_on_ready(OriginLink *link, LinkState from)
 			pool_opened(l);
 		pool_follow(l);
 	}
-	/* It has left the session's hands without the session's doing. */
-	if (holder != NULL && l->holder == NULL && l->place != PLACE_IDLE)
-		holder->on_lost(holder, link);
 	pool_settle(pool);
 }
 
@@ -356,7 +347,6 @@ pool_hand_out(PoolLink *l, PoolWaiter *waiter)
 
 	link_set_busy(l->link);
 	link_place_set(l, PLACE_BUSY);
-	l->holder = waiter->on_lost != NULL ? waiter : NULL;
 	counter_add(counters, COUNT_CHECKOUTS, 1);
 	counter_add(counters, COUNT_WAIT_US, waited);
 	histogram_add(counters, HISTOGRAM_WAIT, waited);
@@ -393,12 +383,10 @@ pool_return(OriginLink *link, LinkAfter after)
 	LinkPool   *pool = l->pool;
 	bool		was_held = pool->held;
 
-	l->holder = NULL;
 	if (l->place != PLACE_BUSY || link_state(link) != LINK_BUSY)
 		return;					/* it broke under its holder: on_ready tells, or has told */
-	Assert(after != LINK_AFTER_BOUND);
 	pool->held = true;
-	if (after == LINK_AFTER_RETIRE || !link_is_quiet(link) || pool_link_is_over(l))
+	if (after == LINK_AFTER_RETIRE || after == LINK_AFTER_BOUND || !link_is_quiet(link) || pool_link_is_over(l))
 		pool_retire(l);
 	else if (pool_owes_link(pool))
 	{
@@ -421,7 +409,6 @@ pool_abandon(OriginLink *link)
 	LinkPool   *pool = l->pool;
 	bool		was_held = pool->held;
 
-	l->holder = NULL;
 	if (l->place != PLACE_BUSY || link_state(link) != LINK_BUSY)
 		return;
 	pool->held = true;
@@ -519,6 +506,15 @@ pool_wake_at(LinkPool *pool, int64 due)
 		reactor_set_timer(pools.reactor, &pool->wake, due);
 }
 
+void
+pool_settle_soon(LinkPool *pool)
+{
+	if (pool->waiting > 0)
+		pool_wake_at(pool, pools_now() + 1);
+	else if (pool_is_over(pool))
+		pools_sweep_soon();
+}
+
 /* When must the queue be looked at again if no link brings news? */
 void
 pool_plan(LinkPool *pool)
@@ -568,7 +564,7 @@ pool_origin_slot(const LinkPool *pool)
 const char *
 pool_origin_name(const LinkPool *pool)
 {
-	return pool->name;
+	return pool->names->text;
 }
 
 OriginCounters *

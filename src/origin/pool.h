@@ -27,11 +27,6 @@ typedef struct PoolWaiter
 	/* link: it is yours, BUSY. NULL: failed; sqlstate and text say why (refusal != REFUSE_LIMIT: one of our own refusals) */
 	void		(*on_checkout) (struct PoolWaiter *waiter, OriginLink *link);
 	Refusal		refusal;
-	/*
-	 * May be NULL. The link it holds broke while checked out (exchanges in flight have had their LINK_LOST): forget it, do not return it; it
-	 * is freed at the end of this turn. Not called once the link was returned or abandoned. If set, the waiter must live until then.
-	 */
-	void		(*on_lost) (struct PoolWaiter *waiter, OriginLink *link);
 	struct RoleQueue *queue;	/* the pool's own: where it waits */
 } PoolWaiter;
 
@@ -78,7 +73,7 @@ extern const ByteBuffer *pool_parameters(LinkPool *pool, const SettingsVector *v
 extern void pool_learn_parameters(LinkPool *pool, const SettingsVector *vector, OriginLink *link);
 
 /* ---- the worker's loop ---- */
-extern void pools_on_directory(Directory *directory);	/* new options, credentials, dropped origins; old pointers die */
+extern void pools_on_directory(Directory *directory);	/* new options, credentials, dropped origins; old pointers die; on_checkout comes later */
 extern void pools_on_note(const Note *note);	/* NOTE_RESTART_ORIGIN, NOTE_DIRECTORY (pause and resume); others are ignored */
 extern void pools_tick(void);			/* about once a second: idle, lifetime, min_pool_size, shares between workers */
 extern bool pools_drain(void);			/* shutdown: closes idle links; true when none is left */

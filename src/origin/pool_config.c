@@ -126,20 +126,39 @@ pool_take_numbers(LinkPool *pool, const DirectoryOrigin *origin)
 	pool->connect_timeout = origin->connect_timeout;
 }
 
-/* An origin may be renamed. */
-static bool
-pool_take_name(LinkPool *pool, const char *name)
+/* An origin may be renamed. Its links have been given the former name, so that stays as long as the pool. */
+bool
+pool_config_take_name(LinkPool *pool, const char *name)
 {
-	char	   *copy;
+	PoolName   *fresh;
 
-	if (same_text(pool->name, name))
+	if (pool->names != NULL && same_text(pool->names->text, name))
 		return true;
-	copy = bytes_copy(bytes_str(name));
-	if (copy == NULL)
+	fresh = mem_zalloc(sizeof(PoolName));
+	if (fresh == NULL)
 		return false;
-	mem_free_str(pool->name);
-	pool->name = copy;
+	fresh->text = bytes_copy(bytes_str(name));
+	if (fresh->text == NULL)
+	{
+		mem_free(fresh, sizeof(PoolName));
+		return false;
+	}
+	fresh->next = pool->names;
+	pool->names = fresh;
 	return true;
+}
+
+static void
+pool_free_names(LinkPool *pool)
+{
+	while (pool->names != NULL)
+	{
+		PoolName   *name = pool->names;
+
+		pool->names = name->next;
+		mem_free_str(name->text);
+		mem_free(name, sizeof(PoolName));
+	}
 }
 
 /* The present values. False: no memory; then the old connection options stay. */
@@ -149,7 +168,7 @@ pool_config_take(LinkPool *pool, const DirectoryOrigin *origin, const DirectoryC
 	PoolConnection fresh;
 
 	pool_take_numbers(pool, origin);
-	if (!pool_take_name(pool, origin->name))
+	if (!pool_config_take_name(pool, origin->name))
 		return false;
 	if (same_secret(&pool->connection, credential) && same_options(&pool->connection, origin))
 		return true;
@@ -168,6 +187,7 @@ pool_config_take(LinkPool *pool, const DirectoryOrigin *origin, const DirectoryC
 void
 pool_config_free(LinkPool *pool)
 {
+	pool_free_names(pool);
 	connection_free(&pool->connection);
 	mem_free(pool->roles, pool->nroles * sizeof(Oid));
 	pool->roles = NULL;

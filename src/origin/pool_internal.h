@@ -53,7 +53,6 @@ typedef struct PoolLink
 	int16		jitter;			/* thousandths of max_lifetime, -100 .. 100 */
 	int64		opened_at;
 	int64		idle_since;
-	PoolWaiter *holder;			/* whom to tell if it breaks while busy, or NULL */
 } PoolLink;
 
 typedef struct PoolList
@@ -81,6 +80,12 @@ typedef struct PoolParameters
 	ByteBuffer	messages;
 	struct PoolParameters *next;
 } PoolParameters;
+
+typedef struct PoolName
+{
+	struct PoolName *next;
+	char	   *text;
+} PoolName;
 
 /* How a link is opened. A change of any of it is a new generation. */
 typedef struct PoolConnection
@@ -110,7 +115,7 @@ struct LinkPool
 	Oid			origin_oid;
 	int			slot;
 	int			row;			/* shared with a pool of the same user and another secret */
-	char	   *name;			/* of the origin */
+	struct PoolName *names;		/* of the origin, the present one first; links may still show former ones */
 	OriginCounters *counters;
 	bool		dropped;		/* the origin is gone */
 	bool		orphan;			/* no credential leads here any more */
@@ -178,6 +183,7 @@ extern void link_place_set(PoolLink *l, PoolPlace place);
 extern void pool_retire(PoolLink *l);
 extern void pool_retire_list(LinkPool *pool, PoolPlace place);
 extern void pool_settle(LinkPool *pool);
+extern void pool_settle_soon(LinkPool *pool);	/* not from inside this call */
 extern void pool_plan(LinkPool *pool);
 extern bool pool_is_open(const LinkPool *pool);	/* links may be handed out */
 extern void pool_on_ready(OriginLink *link, LinkState from);
@@ -224,6 +230,7 @@ extern bool pool_is_unreachable(const LinkPool *pool);	/* in back-off, and nothi
 
 /* ---- pool_config.c ---- */
 extern bool pool_config_matches(const LinkPool *pool, const DirectoryOrigin *origin, const DirectoryCredential *credential);
+extern bool pool_config_take_name(LinkPool *pool, const char *name);
 extern bool pool_config_add_role(LinkPool *pool, Oid role);
 extern bool pool_config_take(LinkPool *pool, const DirectoryOrigin *origin, const DirectoryCredential *credential);
 extern const DirectoryCredential *pool_config_find(LinkPool *pool, Directory *directory, const DirectoryOrigin *origin);

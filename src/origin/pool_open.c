@@ -199,7 +199,7 @@ target_fill(LinkTarget *t, LinkPool *pool, PoolLink *l, const OpenOptions *o)
 	t->worker = pools.worker;
 	t->origin_slot = pool->slot;
 	t->pool_row = pool->row;
-	t->origin_name = pool->name;
+	t->origin_name = pool->names->text;
 	t->keywords = o->keywords;
 	t->values = o->values;
 	t->require_password = pool->connection.require_password;

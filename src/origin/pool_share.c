@@ -403,7 +403,7 @@ pool_on_directory(LinkPool *pool, Directory *directory)
 		pool_retire_over(pool);
 		pool->held = false;
 	}
-	pool_settle(pool);
+	pool_settle_soon(pool);
 }
 
 /* The minimum of an origin is opened before its first client comes, where a credential serves everybody. */

@@ -209,7 +209,7 @@ resolve_places(Probe *p)
 	if (p->nplaces > 0)
 		return resolve_failed(p, &p->places[0]);
 	return fail(p, PROBE_RESOLVE, ERRCODE_INVALID_PARAMETER_VALUE, psprintf("origin \"%s\" has no host", p->target->origin), NULL,
-				"Name it in the connection string: host=…");
+				"Name it in the connection string: host=...");
 }
 
 /* ---- step 2: a connection of our own ---- */
@@ -380,6 +380,10 @@ check_tls_offer(Probe *p, const Place *place)
 		return true;
 	step_begin(p, PROBE_TLS);
 	answer = ask_tls(p);
+	if (answer == 0 && milliseconds_left(p) == 0)
+		return fail(p, PROBE_TLS, ERRCODE_SQLCLIENT_UNABLE_TO_ESTABLISH_SQLCONNECTION,
+					psprintf("origin \"%s\" accepts connections at %s but says nothing", p->target->origin, p->where), NULL,
+					"Is it overloaded, or something else than PostgreSQL? The time allowed is the origin's connect_timeout.");
 	if (answer != 'S' && answer != 'N' && answer != 'E')
 		return fail(p, PROBE_TLS, ERRCODE_PROTOCOL_VIOLATION,
 					psprintf("what answers for origin \"%s\" at %s does not speak PostgreSQL's protocol", p->target->origin, p->where), NULL,

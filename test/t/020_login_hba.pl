@@ -30,6 +30,7 @@ shared_preload_libraries = 'hyperpool'
 hyperpool.port = $port
 hyperpool.listen_addresses = '127.0.0.1,::1'
 hyperpool.database = 'postgres'
+hyperpool.directory_refresh = 1s
 listen_addresses = '127.0.0.1,::1'
 ssl = on
 ssl_cert_file = '$certificates/server.crt'
@@ -98,6 +99,21 @@ sub use_file
 	}
 }
 
+# Rights and options of the origins arrive at the port a moment after they were given.
+sub wait_for_origins
+{
+	use_file("host all dave 127.0.0.1/32 trust\n");
+	for my $name (@names)
+	{
+		for (1 .. 150)
+		{
+			last if verdict($port, 'plain', '127.0.0.1', 'dave', $name) eq 'in';
+			Time::HiRes::usleep(100_000);
+		}
+	}
+}
+
+wait_for_origins();
 my $has_ipv6 = verdict($gateway->port, 'plain', '::1', 'ghost', 'ghost') !~ /^no connection/;
 my $compared = 0;
 my %seen;

@@ -3,6 +3,7 @@
 use strict;
 use warnings;
 
+use Digest::MD5 qw(md5_hex);
 use FindBin;
 use lib $FindBin::RealBin;
 
@@ -32,6 +33,7 @@ hyperpool.port = $port
 hyperpool.listen_addresses = '127.0.0.1'
 hyperpool.database = 'postgres'
 hyperpool.log_connections = on
+hyperpool.directory_refresh = 1s
 listen_addresses = '127.0.0.1'
 log_statement = none
 ssl = on
@@ -157,11 +159,26 @@ sub only_here
 	like(talk($port, $options, $password), $pattern, $title);
 }
 
+# The same after a change of roles or origins, which takes a moment to arrive.
+sub soon_here
+{
+	my ($title, $options, $password, $pattern) = @_;
+	my $got = '';
+	for (1 .. 150)
+	{
+		$got = talk($port, $options, $password);
+		last if $got =~ $pattern;
+		Time::HiRes::usleep(100_000);
+	}
+	like($got, $pattern, $title);
+}
+
 my $in = qr/^1$/;
 my $plain = 'sslmode=disable dbname=alpha';
 my $tls = 'sslmode=require dbname=alpha';
 my $failed = qr/^FATAL:  password authentication failed for user "/;
 
+soon_here('the first login', "$plain user=scram_user", 'secret_scram', $in);
 same('SCRAM-SHA-256', "$plain user=scram_user", 'secret_scram', $in);
 same('SCRAM over TLS', "$tls user=scram_user channel_binding=disable", 'secret_scram', $in);
 same('SCRAM-SHA-256-PLUS', "$tls user=scram_user channel_binding=require", 'secret_scram', $in);
@@ -221,9 +238,9 @@ only_here('trust without allow_trust', "$plain user=trust_user", undef, qr/^FATA
 only_here('trust, unknown origin', "sslmode=disable dbname=nowhere user=trust_user", undef, qr/^FATAL:  trust authentication is not allowed/);
 same('trust with allow_trust', 'sslmode=disable dbname=beta user=trust_user', undef, $in);
 $gateway->safe_psql('postgres', q{SELECT hyperpool.alter_origin('alpha', allow_trust => true)});
-only_here('trust after alter_origin', "$plain user=trust_user", undef, $in);
+soon_here('trust after alter_origin', "$plain user=trust_user", undef, $in);
 $gateway->safe_psql('postgres', q{SELECT hyperpool.alter_origin('alpha', allow_trust => false)});
-only_here('trust taken back', "$plain user=trust_user", undef, qr/trust authentication is not allowed/);
+soon_here('trust taken back', "$plain user=trust_user", undef, qr/trust authentication is not allowed/);
 
 # ---- connection limit ----
 for my $at ($gateway->port, $port)
@@ -335,6 +352,31 @@ for my $user ('md5_user')
 	}
 }
 
+# ---- origins, rights and roles change while the client thinks ----
+$gateway->safe_psql('postgres', qq{
+SELECT hyperpool.create_origin('epsilon', '$connection');
+GRANT USAGE ON FOREIGN SERVER epsilon TO PUBLIC;
+});
+soon_here('a new origin', 'sslmode=disable dbname=epsilon user=md5_user', 'secret_md5', $in);
+my $after = sub {
+	my ($sql) = @_;
+	return sub {
+		my ($salt) = @_;
+		$gateway->safe_psql('postgres', $sql);
+		Time::HiRes::sleep(2);
+		return 'md5' . md5_hex(md5_hex('secret_md5md5_user') . $salt) . "\0";
+	};
+};
+is(login_exchange($port, 'md5_user', 'epsilon', $after->(q{SELECT hyperpool.alter_origin('epsilon', pool_size => 5)})),
+	'R 5 | R 0 | ready', 'an origin altered during a login');
+is(login_exchange($port, 'md5_user', 'epsilon', $after->(q{CREATE ROLE newcomer LOGIN})), 'R 5 | R 0 | ready', 'a role created during a login');
+like(login_exchange($port, 'md5_user', 'epsilon', $after->(q{REVOKE USAGE ON FOREIGN SERVER epsilon FROM PUBLIC})),
+	qr/^R 5 \| (?:R 0 \| )?FATAL (?:42501|57P01) /, 'USAGE taken away during a login');
+$gateway->safe_psql('postgres', 'GRANT USAGE ON FOREIGN SERVER epsilon TO PUBLIC');
+soon_here('USAGE is given again', 'sslmode=disable dbname=epsilon user=md5_user', 'secret_md5', $in);
+like(login_exchange($port, 'md5_user', 'epsilon', $after->(q{DROP SERVER epsilon CASCADE})),
+	qr/^R 5 \| (?:R 0 \| )?FATAL (?:3D000|57P01) /, 'the origin dropped during a login');
+
 # ---- the first packets ----
 my $ssl_request = pack('NN', 8, 80877103);
 my $gss_request = pack('NN', 8, 80877104);
@@ -374,14 +416,7 @@ $gateway->wait_for_log(qr/hyperpool: SSL configuration was not reloaded/, $log_a
 only_here('the old TLS settings stay', "$tls user=scram_user", 'secret_scram', $in);
 $gateway->append_conf('postgresql.conf', "ssl = off");
 $gateway->reload;
-my $refused = '';
-for (1 .. 100)
-{
-	$refused = talk($port, "$tls user=scram_user", 'secret_scram');
-	last if $refused =~ /does not support SSL/;
-	Time::HiRes::usleep(100_000);
-}
-like($refused, qr/does not support SSL/, 'ssl = off');
+soon_here('ssl = off', "$tls user=scram_user", 'secret_scram', qr/does not support SSL/);
 
 # ---- each ssl_* setting has an effect ----
 encrypt_key("$certs/server.key", "$certs/encrypted.key", 'passphrase_of_the_key');
@@ -398,11 +433,7 @@ ssl_dh_params_file = '$certs/dh.pem'
 ssl_crl_file = '$certs/ca.crl'
 });
 $gateway->restart;
-for (1 .. 300)
-{
-	last if talk($port, "$tls user=scram_user", 'secret_scram') =~ $in;
-	Time::HiRes::usleep(100_000);
-}
+soon_here('the port is open again', "$tls user=scram_user", 'secret_scram', $in);
 same('ssl_passphrase_command', "$tls user=scram_user channel_binding=require", 'secret_scram', $in);
 like(PostgreSQL::Test::Utils::slurp_file($gateway->logfile),
 	qr/user=scram_user origin=alpha SSL enabled \(TLSv1\.2, DHE-RSA-AES256-GCM-SHA384\)/, 'ssl_max_protocol_version and ssl_ciphers');
@@ -420,14 +451,7 @@ ssl_ciphers = 'HIGH'
 ssl_crl_file = ''
 });
 $gateway->reload;
-my $again = '';
-for (1 .. 100)
-{
-	$again = talk($port, "$tls user=cert_user " . $cert_of->('cert_user'), undef);
-	last if $again =~ $in;
-	Time::HiRes::usleep(100_000);
-}
-like($again, $in, 'ssl_passphrase_command_supports_reload');
+soon_here('ssl_passphrase_command_supports_reload', "$tls user=cert_user " . $cert_of->('cert_user'), undef, $in);
 
 # ---- the log: told to the administrator, never the secrets ----
 my $log = PostgreSQL::Test::Utils::slurp_file($gateway->logfile);

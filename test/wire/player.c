@@ -101,9 +101,9 @@ typedef struct Cursor
 
 static Target target_played;
 static Target target_control;
-static Target target_setup;
-static Connection control;		/* waits for states of the origin */
-static Connection setter;		/* runs setup and teardown */
+static Target target_setup;		/* no host: the control connection does it */
+static Connection control;		/* waits for states of the origin; setup and teardown */
+static Connection setter;		/* runs setup and teardown, if they go another way */
 static Connection *connections[MAX_CONNECTIONS];
 static int	connection_count;
 static Connection *current;
@@ -880,10 +880,12 @@ static int
 open_unix(const Target *t)
 {
 	struct sockaddr_un a = {.sun_family = AF_UNIX};
+	struct timeval limit = {timeout_ms / 1000, (timeout_ms % 1000) * 1000};
 	int			fd = socket(AF_UNIX, SOCK_STREAM, 0);
 
 	if ((size_t) snprintf(a.sun_path, sizeof(a.sun_path), "%s/.s.PGSQL.%s", t->host, t->port) >= sizeof(a.sun_path))
 		stop(EXIT_FAULT, "socket path too long");
+	setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &limit, sizeof(limit));
 	if (fd < 0 || connect(fd, (struct sockaddr *) &a, sizeof(a)) != 0)
 		stop(EXIT_FAULT, "connect to %s: %s", a.sun_path, strerror(errno));
 	return fd;
@@ -1490,9 +1492,8 @@ control_query(Connection *control, const Buffer *sql, Buffer *result)
 }
 
 static void
-open_control(Connection *control, const char *name, const Target *target)
+open_control(Connection *control, const char *name, const Target *target, const char *options)
 {
-	const char *options = "lock_timeout=5000";	/* a teardown that is blocked must not block others */
 	Cursor		c = {(const unsigned char *) options, (const unsigned char *) options + strlen(options), false};
 	Connection *before = current;
 
@@ -1754,7 +1755,7 @@ run_section(const char *section)
 		line_number = i + 1;
 		sql.start = sql.len = 0;
 		value(&rest, &sql);
-		ok &= control_query(&setter, &sql, &ignored);
+		ok &= control_query(target_setup.host[0] ? &setter : &control, &sql, &ignored);
 	}
 	free(sql.data);
 	free(ignored.data);
@@ -1833,7 +1834,7 @@ stop(int status, const char *format,...)
 		stopping = true;
 		print_traces(0);
 		script_deadline = now_ms() + timeout_ms;
-		if (teardown_due && setter.fd >= 0)
+		if (teardown_due && control.fd >= 0)
 			run_section("teardown");
 	}
 	fflush(stdout);
@@ -1986,12 +1987,11 @@ main(int argc, char **argv)
 	times = read_options(argc, argv);
 	if (target_control.host[0] == '\0')
 		target_control = target_played;
-	if (target_setup.host[0] == '\0')
-		target_setup = target_control;
 	read_script(argv[argc - 1]);
 	read_declarations();
-	open_control(&control, "control", &target_control);
-	open_control(&setter, "setup", &target_setup);
+	open_control(&control, "control", &target_control, "lock_timeout=5000");
+	if (target_setup.host[0] != '\0')
+		open_control(&setter, "setup", &target_setup, "");
 	play(times);
 	return 0;
 }

@@ -1,0 +1,428 @@
+/* sql/hyperpool--1.0.sql */
+
+\echo Use "CREATE EXTENSION hyperpool" to load this file. \quit
+
+-- made here, not by the control file: a schema of that name that somebody has made before is an error
+CREATE SCHEMA hyperpool;
+COMMENT ON SCHEMA hyperpool IS 'hyperpool: origins, what acts on them, and what happens on them';
+
+-- ---- origins are foreign servers of this wrapper, credentials their user mappings ----
+
+CREATE FUNCTION hyperpool.validator(text[], oid)
+RETURNS void
+AS 'MODULE_PATHNAME', 'hyperpool_validator'
+LANGUAGE C STRICT;
+COMMENT ON FUNCTION hyperpool.validator(text[], oid) IS 'checks the options of origins and credentials';
+
+CREATE FOREIGN DATA WRAPPER hyperpool NO HANDLER VALIDATOR hyperpool.validator;
+COMMENT ON FOREIGN DATA WRAPPER hyperpool IS 'its servers are the origins of hyperpool, their user mappings the credentials';
+
+CREATE FUNCTION hyperpool.create_origin(
+    name text,
+    connection_string text,
+    for_role text DEFAULT 'public',
+    pool_size integer DEFAULT 20,
+    min_pool_size integer DEFAULT 0,
+    pool_mode text DEFAULT 'transaction',
+    queue_timeout interval DEFAULT '15s',
+    idle_timeout interval DEFAULT '10min',
+    max_lifetime interval DEFAULT '1h',
+    query_timeout interval DEFAULT '0',
+    idle_transaction_timeout interval DEFAULT '0',
+    connect_timeout interval DEFAULT '15s',
+    cache boolean DEFAULT true,
+    max_age interval DEFAULT '60s',
+    stale_while_revalidate interval DEFAULT '15s',
+    max_result_size bigint DEFAULT 52428800,
+    allow_trust boolean DEFAULT false)
+RETURNS void
+AS 'MODULE_PATHNAME', 'hyperpool_create_origin'
+LANGUAGE C VOLATILE;
+COMMENT ON FUNCTION hyperpool.create_origin(text, text, text, integer, integer, text, interval, interval, interval, interval, interval, interval, boolean, interval, interval, bigint, boolean)
+IS 'connects, runs a test query, and makes an origin with a credential for one role or everybody';
+
+CREATE FUNCTION hyperpool.alter_origin(
+    name text,
+    connection_string text DEFAULT NULL,
+    for_role text DEFAULT 'public',
+    pool_size integer DEFAULT NULL,
+    min_pool_size integer DEFAULT NULL,
+    pool_mode text DEFAULT NULL,
+    queue_timeout interval DEFAULT NULL,
+    idle_timeout interval DEFAULT NULL,
+    max_lifetime interval DEFAULT NULL,
+    query_timeout interval DEFAULT NULL,
+    idle_transaction_timeout interval DEFAULT NULL,
+    connect_timeout interval DEFAULT NULL,
+    cache boolean DEFAULT NULL,
+    max_age interval DEFAULT NULL,
+    stale_while_revalidate interval DEFAULT NULL,
+    max_result_size bigint DEFAULT NULL,
+    allow_trust boolean DEFAULT NULL)
+RETURNS void
+AS 'MODULE_PATHNAME', 'hyperpool_alter_origin'
+LANGUAGE C VOLATILE;
+COMMENT ON FUNCTION hyperpool.alter_origin(text, text, text, integer, integer, text, interval, interval, interval, interval, interval, interval, boolean, interval, interval, bigint, boolean)
+IS 'changes what is not null; the connection string adds to or replaces single options, and is tried first';
+
+CREATE FUNCTION hyperpool.drop_origin(name text)
+RETURNS void
+AS 'MODULE_PATHNAME', 'hyperpool_drop_origin'
+LANGUAGE C VOLATILE;
+COMMENT ON FUNCTION hyperpool.drop_origin(text) IS 'drops an origin and its credentials';
+
+CREATE FUNCTION hyperpool.set_credential(origin text, role text, "user" text, password text)
+RETURNS void
+AS 'MODULE_PATHNAME', 'hyperpool_set_credential'
+LANGUAGE C VOLATILE;
+COMMENT ON FUNCTION hyperpool.set_credential(text, text, text, text)
+IS 'makes or replaces the credential by which a local role (or public) uses an origin, and tries it';
+
+CREATE FUNCTION hyperpool.drop_credential(origin text, role text)
+RETURNS void
+AS 'MODULE_PATHNAME', 'hyperpool_drop_credential'
+LANGUAGE C VOLATILE;
+COMMENT ON FUNCTION hyperpool.drop_credential(text, text) IS 'drops the credential of a role (or public)';
+
+CREATE FUNCTION hyperpool.check_origin(name text, OUT step text, OUT milliseconds double precision, OUT ok boolean, OUT message text)
+RETURNS SETOF record
+AS 'MODULE_PATHNAME', 'hyperpool_check_origin'
+LANGUAGE C VOLATILE;
+COMMENT ON FUNCTION hyperpool.check_origin(text) IS 'connects, and tells how long each step took and which one failed';
+
+CREATE FUNCTION hyperpool.pause_origin(name text)
+RETURNS void
+AS 'MODULE_PATHNAME', 'hyperpool_pause_origin'
+LANGUAGE C VOLATILE;
+COMMENT ON FUNCTION hyperpool.pause_origin(text) IS 'lets no new exchange begin; clients wait';
+
+CREATE FUNCTION hyperpool.resume_origin(name text)
+RETURNS void
+AS 'MODULE_PATHNAME', 'hyperpool_resume_origin'
+LANGUAGE C VOLATILE;
+COMMENT ON FUNCTION hyperpool.resume_origin(text) IS 'ends a pause';
+
+CREATE FUNCTION hyperpool.restart_origin(name text)
+RETURNS void
+AS 'MODULE_PATHNAME', 'hyperpool_restart_origin'
+LANGUAGE C VOLATILE;
+COMMENT ON FUNCTION hyperpool.restart_origin(text) IS 'closes each link as soon as it is free; new ones are opened when needed';
+
+CREATE FUNCTION hyperpool.is_paused(origin oid)
+RETURNS boolean
+AS 'MODULE_PATHNAME', 'hyperpool_is_paused'
+LANGUAGE C STRICT VOLATILE;
+COMMENT ON FUNCTION hyperpool.is_paused(oid) IS 'column paused of the view hyperpool.origins';
+
+CREATE VIEW hyperpool.origins AS
+SELECT s.srvname AS name,
+    pg_catalog.pg_get_userbyid(s.srvowner) AS owner,
+    o.given ->> 'host' AS host,
+    o.given ->> 'hostaddr' AS hostaddr,
+    COALESCE(o.given ->> 'port', '5432') AS port,
+    o.given ->> 'dbname' AS dbname,
+    COALESCE(o.given ->> 'sslmode', 'prefer') AS sslmode,
+    COALESCE((o.given ->> 'pool_size')::integer, 20) AS pool_size,
+    COALESCE((o.given ->> 'min_pool_size')::integer, 0) AS min_pool_size,
+    COALESCE(o.given ->> 'pool_mode', 'transaction') AS pool_mode,
+    COALESCE((o.given ->> 'queue_timeout')::interval, '15s') AS queue_timeout,
+    COALESCE((o.given ->> 'idle_timeout')::interval, '10min') AS idle_timeout,
+    COALESCE((o.given ->> 'max_lifetime')::interval, '1h') AS max_lifetime,
+    COALESCE((o.given ->> 'query_timeout')::interval, '0') AS query_timeout,
+    COALESCE((o.given ->> 'idle_transaction_timeout')::interval, '0') AS idle_transaction_timeout,
+    COALESCE((o.given ->> 'connect_timeout')::interval, '15s') AS connect_timeout,
+    COALESCE((o.given ->> 'cache')::boolean, true) AS cache,
+    COALESCE((o.given ->> 'max_age')::interval, '60s') AS max_age,
+    COALESCE((o.given ->> 'stale_while_revalidate')::interval, '15s') AS stale_while_revalidate,
+    COALESCE((o.given ->> 'max_result_size')::bigint, 52428800) AS max_result_size,
+    COALESCE((o.given ->> 'allow_trust')::boolean, false) AS allow_trust,
+    COALESCE((o.given ->> 'pooled')::boolean, false) AS pooled,
+    hyperpool.is_paused(s.oid) AS paused
+FROM pg_catalog.pg_foreign_server s
+    JOIN pg_catalog.pg_foreign_data_wrapper w ON w.oid = s.srvfdw
+    CROSS JOIN LATERAL (
+        SELECT COALESCE(pg_catalog.jsonb_object_agg(g.option_name, g.option_value), '{}') AS given
+        FROM pg_catalog.pg_options_to_table(s.srvoptions) g) o
+WHERE w.fdwname = 'hyperpool';
+COMMENT ON VIEW hyperpool.origins IS 'origins with their options, no secrets';
+
+REVOKE ALL ON FUNCTION
+    hyperpool.validator(text[], oid),
+    hyperpool.create_origin(text, text, text, integer, integer, text, interval, interval, interval, interval, interval, interval, boolean, interval, interval, bigint, boolean),
+    hyperpool.alter_origin(text, text, text, integer, integer, text, interval, interval, interval, interval, interval, interval, boolean, interval, interval, bigint, boolean),
+    hyperpool.drop_origin(text), hyperpool.set_credential(text, text, text, text), hyperpool.drop_credential(text, text),
+    hyperpool.check_origin(text), hyperpool.pause_origin(text), hyperpool.resume_origin(text), hyperpool.restart_origin(text),
+    hyperpool.is_paused(oid)
+FROM PUBLIC;
+REVOKE ALL ON hyperpool.origins FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION hyperpool.is_paused(oid) TO pg_monitor;
+GRANT SELECT ON hyperpool.origins TO pg_monitor;
+
+-- ---- statistics (the text of sql/statistics.part.sql) ----
+
+-- The statistics views, the functions behind them, and the few that act on what they show.
+-- Nothing is granted to PUBLIC; pg_monitor may look, only the owner may act until it grants that on.
+
+CREATE FUNCTION hyperpool.get_clients(
+    OUT client_id bigint,
+    OUT role_oid oid,
+    OUT origin_oid oid,
+    OUT state text,
+    OUT bound boolean,
+    OUT application_name text,
+    OUT client_addr text,
+    OUT client_port integer,
+    OUT tls boolean,
+    OUT connect_time timestamptz,
+    OUT state_since timestamptz,
+    OUT exchanges bigint,
+    OUT link_id bigint,
+    OUT worker integer)
+RETURNS SETOF record
+AS 'MODULE_PATHNAME', 'hyperpool_clients'
+LANGUAGE C STRICT VOLATILE PARALLEL RESTRICTED;
+COMMENT ON FUNCTION hyperpool.get_clients() IS 'rows of the view hyperpool.clients';
+
+CREATE FUNCTION hyperpool.get_links(
+    OUT link_id bigint,
+    OUT origin_oid oid,
+    OUT origin_user text,
+    OUT state text,
+    OUT origin_pid integer,
+    OUT address text,
+    OUT tls boolean,
+    OUT connect_time timestamptz,
+    OUT state_since timestamptz,
+    OUT exchanges bigint,
+    OUT statements integer,
+    OUT settings_id bigint,
+    OUT client_id bigint,
+    OUT worker integer)
+RETURNS SETOF record
+AS 'MODULE_PATHNAME', 'hyperpool_links'
+LANGUAGE C STRICT VOLATILE PARALLEL RESTRICTED;
+COMMENT ON FUNCTION hyperpool.get_links() IS 'rows of the view hyperpool.links';
+
+CREATE FUNCTION hyperpool.get_pools(
+    OUT origin_oid oid,
+    OUT origin_user text,
+    OUT pool_mode text,
+    OUT cl_active integer,
+    OUT cl_waiting integer,
+    OUT sv_active integer,
+    OUT sv_idle integer,
+    OUT sv_login integer,
+    OUT sv_bound integer,
+    OUT maxwait interval,
+    OUT pool_size integer,
+    OUT paused boolean)
+RETURNS SETOF record
+AS 'MODULE_PATHNAME', 'hyperpool_pools'
+LANGUAGE C STRICT VOLATILE PARALLEL RESTRICTED;
+COMMENT ON FUNCTION hyperpool.get_pools() IS 'rows of the view hyperpool.pools';
+
+CREATE FUNCTION hyperpool.get_stat_origins(
+    OUT origin_oid oid,
+    OUT logins bigint,
+    OUT logins_failed bigint,
+    OUT exchanges bigint,
+    OUT transactions bigint,
+    OUT errors bigint,
+    OUT bytes_from_clients bigint,
+    OUT bytes_to_clients bigint,
+    OUT bytes_to_origin bigint,
+    OUT bytes_from_origin bigint,
+    OUT checkouts bigint,
+    OUT waits bigint,
+    OUT queue_timeouts bigint,
+    OUT wait_us bigint,
+    OUT query_us bigint,
+    OUT transaction_us bigint,
+    OUT links_opened bigint,
+    OUT links_failed bigint,
+    OUT links_lost bigint,
+    OUT links_retired bigint,
+    OUT resets bigint,
+    OUT bound bigint,
+    OUT client_parses bigint,
+    OUT link_parses bigint,
+    OUT binds bigint,
+    OUT settings_applied bigint,
+    OUT cancels bigint,
+    OUT query_timeouts bigint,
+    OUT idle_transaction_timeouts bigint,
+    OUT repeated bigint,
+    OUT unknown_outcomes bigint,
+    OUT refused bigint,
+    OUT notices_dropped bigint,
+    OUT wait_p50_ms double precision,
+    OUT wait_p90_ms double precision,
+    OUT wait_p99_ms double precision,
+    OUT query_p50_ms double precision,
+    OUT query_p90_ms double precision,
+    OUT query_p99_ms double precision,
+    OUT login_p50_ms double precision,
+    OUT login_p90_ms double precision,
+    OUT login_p99_ms double precision,
+    OUT reset_time timestamptz)
+RETURNS SETOF record
+AS 'MODULE_PATHNAME', 'hyperpool_stat_origins'
+LANGUAGE C STRICT VOLATILE PARALLEL RESTRICTED;
+COMMENT ON FUNCTION hyperpool.get_stat_origins() IS 'rows of the view hyperpool.stat_origins';
+
+CREATE FUNCTION hyperpool.status(
+    OUT workers integer,
+    OUT clients integer,
+    OUT links integer,
+    OUT origins integer,
+    OUT max_clients integer,
+    OUT started_at timestamptz,
+    OUT healthy boolean,
+    OUT directory_generation bigint)
+RETURNS SETOF record
+AS 'MODULE_PATHNAME', 'hyperpool_status'
+LANGUAGE C STRICT VOLATILE PARALLEL RESTRICTED ROWS 1;
+COMMENT ON FUNCTION hyperpool.status() IS 'one row: is hyperpool serving, and how many are there';
+
+CREATE FUNCTION hyperpool.reset_stats(origin text DEFAULT NULL)
+RETURNS void
+AS 'MODULE_PATHNAME', 'hyperpool_reset_stats'
+LANGUAGE C VOLATILE PARALLEL RESTRICTED;
+COMMENT ON FUNCTION hyperpool.reset_stats(text) IS 'sets the counters of an origin, or of all, to zero';
+
+CREATE FUNCTION hyperpool.disconnect(client_id bigint)
+RETURNS boolean
+AS 'MODULE_PATHNAME', 'hyperpool_disconnect'
+LANGUAGE C STRICT VOLATILE PARALLEL RESTRICTED;
+COMMENT ON FUNCTION hyperpool.disconnect(bigint) IS 'ends the connection of a client; false if there is no such client';
+
+CREATE VIEW hyperpool.clients AS
+SELECT
+    c.client_id,
+    r.rolname AS role,
+    s.srvname AS origin,
+    c.state,
+    c.bound,
+    c.application_name,
+    c.client_addr::inet AS client_addr,
+    c.client_port,
+    c.tls,
+    c.connect_time,
+    c.state_since,
+    c.exchanges,
+    c.link_id,
+    c.worker
+FROM hyperpool.get_clients() c
+    LEFT JOIN pg_catalog.pg_roles r ON r.oid = c.role_oid
+    LEFT JOIN pg_catalog.pg_foreign_server s ON s.oid = c.origin_oid;
+COMMENT ON VIEW hyperpool.clients IS 'one row for each client';
+
+CREATE VIEW hyperpool.links AS
+SELECT
+    l.link_id,
+    s.srvname AS origin,
+    l.origin_user,
+    l.state,
+    l.origin_pid,
+    l.address,
+    l.tls,
+    l.connect_time,
+    l.state_since,
+    l.exchanges,
+    l.statements,
+    l.settings_id,
+    l.client_id,
+    l.worker
+FROM hyperpool.get_links() l
+    LEFT JOIN pg_catalog.pg_foreign_server s ON s.oid = l.origin_oid;
+COMMENT ON VIEW hyperpool.links IS 'one row for each link to an origin';
+
+CREATE VIEW hyperpool.pools AS
+SELECT
+    s.srvname AS origin,
+    p.origin_user,
+    p.pool_mode,
+    p.cl_active,
+    p.cl_waiting,
+    p.sv_active,
+    p.sv_idle,
+    p.sv_login,
+    p.sv_bound,
+    p.maxwait,
+    p.pool_size,
+    p.paused
+FROM hyperpool.get_pools() p
+    LEFT JOIN pg_catalog.pg_foreign_server s ON s.oid = p.origin_oid;
+COMMENT ON VIEW hyperpool.pools IS 'one row for each origin and user at that origin, all workers together';
+
+CREATE VIEW hyperpool.stat_origins AS
+SELECT
+    s.srvname AS origin,
+    o.logins,
+    o.logins_failed,
+    o.exchanges,
+    o.transactions,
+    o.errors,
+    o.bytes_from_clients,
+    o.bytes_to_clients,
+    o.bytes_to_origin,
+    o.bytes_from_origin,
+    o.checkouts,
+    o.waits,
+    o.queue_timeouts,
+    o.wait_us,
+    o.query_us,
+    o.transaction_us,
+    o.links_opened,
+    o.links_failed,
+    o.links_lost,
+    o.links_retired,
+    o.resets,
+    o.bound,
+    o.client_parses,
+    o.link_parses,
+    o.binds,
+    o.settings_applied,
+    o.cancels,
+    o.query_timeouts,
+    o.idle_transaction_timeouts,
+    o.repeated,
+    o.unknown_outcomes,
+    o.refused,
+    o.notices_dropped,
+    o.wait_p50_ms,
+    o.wait_p90_ms,
+    o.wait_p99_ms,
+    o.query_p50_ms,
+    o.query_p90_ms,
+    o.query_p99_ms,
+    o.login_p50_ms,
+    o.login_p90_ms,
+    o.login_p99_ms,
+    o.reset_time
+FROM hyperpool.get_stat_origins() o
+    LEFT JOIN pg_catalog.pg_foreign_server s ON s.oid = o.origin_oid;
+COMMENT ON VIEW hyperpool.stat_origins IS 'counters of each origin since its reset_time, and percentiles in milliseconds';
+
+REVOKE ALL ON FUNCTION
+    hyperpool.get_clients(), hyperpool.get_links(), hyperpool.get_pools(), hyperpool.get_stat_origins(),
+    hyperpool.status(), hyperpool.reset_stats(text), hyperpool.disconnect(bigint)
+FROM PUBLIC;
+REVOKE ALL ON hyperpool.clients, hyperpool.links, hyperpool.pools, hyperpool.stat_origins FROM PUBLIC;
+
+-- a view calls its functions as whoever reads it
+GRANT USAGE ON SCHEMA hyperpool TO pg_monitor;
+GRANT EXECUTE ON FUNCTION
+    hyperpool.get_clients(), hyperpool.get_links(), hyperpool.get_pools(), hyperpool.get_stat_origins(),
+    hyperpool.status()
+TO pg_monitor;
+GRANT SELECT ON hyperpool.clients, hyperpool.links, hyperpool.pools, hyperpool.stat_origins TO pg_monitor;
+
+-- ---- how the gateway reads a text ----
+
+CREATE FUNCTION hyperpool.analyze_text(sql text, OUT kind text, OUT effects text[])
+RETURNS record
+AS 'MODULE_PATHNAME', 'hyperpool_analyze_text'
+LANGUAGE C STRICT VOLATILE;
+COMMENT ON FUNCTION hyperpool.analyze_text(text) IS 'kind and effects of a query string, as the gateway sees them';
+REVOKE ALL ON FUNCTION hyperpool.analyze_text(text) FROM PUBLIC;
