@@ -63,8 +63,11 @@ session_attach(ClientSession *s, OriginLink *link)
 static SessionStep
 begin_exchange(ClientSession *s)
 {
-	/* names given or taken in the exchange before may not have been: what comes next depends on it */
-	if (s->risky > 0 && s->inflight > 0)
+	/*
+	 * Names given or taken in the exchange before may not have been, and what RESET returns to is ours to put back: what comes
+	 * next depends on how that ends.
+	 */
+	if (s->inflight > 0 && (s->risky > 0 || (s->effects & (EFFECT_SETTINGS | EFFECT_UNBIND))))
 	{
 		s->holding_messages = true;
 		return STEP_HOLD;
@@ -661,9 +664,23 @@ answer_refused(ClientSession *s, const Frame *frame)
 	return STEP_TAKEN;
 }
 
+/* PostgreSQL answers with an error and then finds its stream out of step. */
+static SessionStep
+refuse_in_copy(ClientSession *s, uint8 type)
+{
+	char		text[64];
+
+	snprintf(text, sizeof(text), "unexpected message type 0x%02X during COPY from stdin", type);
+	message_put_refusal(&s->out, "ERROR", REFUSE_PROTOCOL_VIOLATION, text);
+	session_fatal(s, REFUSE_PROTOCOL_VIOLATION, "terminating connection because protocol synchronization was lost");
+	return STEP_GONE;
+}
+
 static SessionStep
 terminate(ClientSession *s)
 {
+	if (s->tail && s->tail->x.copy_in && !s->tail->x.copy_ended)
+		return refuse_in_copy(s, MSG_TERMINATE);
 	/* what is asked in full is answered before the connection closes, as the origin would */
 	if (s->inflight == 0 || s->tail == NULL || s->tail->x.phase != EXCHANGE_CLOSED)
 		session_close_after_flush(s);
@@ -679,18 +696,6 @@ refuse_type(ClientSession *s, uint8 type)
 
 	snprintf(number, sizeof(number), "%d", type);
 	session_fatal(s, REFUSE_MESSAGE_TYPE, number);
-	return STEP_GONE;
-}
-
-/* PostgreSQL answers with an error and then finds its stream out of step. */
-static SessionStep
-refuse_in_copy(ClientSession *s, uint8 type)
-{
-	char		text[64];
-
-	snprintf(text, sizeof(text), "unexpected message type 0x%02X during COPY from stdin", type);
-	message_put_refusal(&s->out, "ERROR", REFUSE_PROTOCOL_VIOLATION, text);
-	session_fatal(s, REFUSE_PROTOCOL_VIOLATION, "terminating connection because protocol synchronization was lost");
 	return STEP_GONE;
 }
 

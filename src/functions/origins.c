@@ -115,7 +115,10 @@ on_transaction_end(XactEvent event, void *arg)
 		uint64		ticket = directory_ask_publication();
 
 		cancel_wake_manager();
-		(void) directory_wait_published(ticket, PUBLICATION_MS);
+		if (!directory_wait_published(ticket, PUBLICATION_MS))
+			ereport(WARNING, (errcode(ERRCODE_WARNING), errmsg("the change of origins is stored, but not yet in service"),
+							  errhint("The server's log says what the manager of hyperpool waits for."),
+							  errhidestmt(true), errhidecontext(true)));
 	}
 }
 
@@ -344,7 +347,8 @@ check_connection_option(const char *name, const char *value)
 		return;
 	if (is_privileged_option(name, value))
 		refuse_privileged(psprintf("option \"%s\"", name));
-	if (strcmp(name, "host") == 0 && names_socket(value))
+	/* an empty entry of either list is libpq's default socket */
+	if ((strcmp(name, "host") == 0 || strcmp(name, "hostaddr") == 0) && names_socket(value))
 		refuse_privileged("a Unix socket as the host");
 }
 

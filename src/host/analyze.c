@@ -126,6 +126,25 @@ is_local_set_config(const FuncCall *call)
 	return is_true_constant(lthird(call->args));
 }
 
+/* A custom setting (a.b) is not listed in pg_settings and no reset undefines it again: it stays on its link. */
+static uint32
+custom_setting_binds(const char *name)
+{
+	return name != NULL && strchr(name, '.') ? EFFECT_BIND : EFFECT_NONE;
+}
+
+static uint32
+set_config_binds(const FuncCall *call)
+{
+	Node	   *name = call->args ? linitial(call->args) : NULL;
+
+	while (name != NULL && IsA(name, TypeCast))
+		name = ((TypeCast *) name)->arg;
+	if (name == NULL || !IsA(name, A_Const) || ((A_Const *) name)->isnull || !IsA(&((A_Const *) name)->val, String))
+		return EFFECT_BIND;
+	return custom_setting_binds(strVal(&((A_Const *) name)->val));
+}
+
 static uint32
 function_call_effects(const FuncCall *call)
 {
@@ -137,8 +156,8 @@ function_call_effects(const FuncCall *call)
 					  compare_function);
 	if (row == NULL)
 		return EFFECTS_WRITE;
-	if (strcmp(name, "set_config") == 0 && is_local_set_config(call))
-		return EFFECT_NONE;
+	if (strcmp(name, "set_config") == 0)
+		return is_local_set_config(call) ? EFFECT_NONE : row->effects | set_config_binds(call);
 	return row->effects;
 }
 
@@ -270,7 +289,7 @@ set_effects(const VariableSetStmt *stmt, StatementFacts *facts)
 	if (stmt->is_local || is_transaction_setting(stmt->name))
 		return EFFECT_NONE;
 	facts->kind = STATEMENT_SET;
-	return EFFECT_SETTINGS;
+	return EFFECT_SETTINGS | custom_setting_binds(stmt->name);
 }
 
 static uint32

@@ -18,7 +18,6 @@
 
 #include "libpq-fe.h"
 #include "miscadmin.h"
-#include "portability/instr_time.h"
 #include "storage/fd.h"
 #include "storage/latch.h"
 #include "utils/timestamp.h"
@@ -475,7 +474,7 @@ initial_keywords(Probe *p, Keywords *k)
 	k->n = 0;
 	/* what libpq would otherwise find in the server's own environment */
 	keyword(k, "gssencmode", "disable");
-	keyword(k, "passfile", "/dev/null");
+	keyword(k, "passfile", "/dev/null/none");
 	keyword(k, "application_name", "hyperpool");
 	for (i = 0; i < p->target->noptions; i++)
 		keyword(k, p->target->names[i], p->target->values[i]);

@@ -168,7 +168,7 @@ is($gateway->safe_psql('postgres', "SELECT 'password_required=true' = ANY (umopt
 	't', 'its credential must be used with its password');
 is((ask("SELECT hyperpool.create_origin('t', 'host=127.0.0.1 port=$plain_port user=trusty password=any dbname=app')", 'dev'))[0], '2F003', 'where the origin does not ask for the password');
 is((ask("SELECT hyperpool.create_origin('t', 'host=127.0.0.1 port=$plain_port user=trusty dbname=app')", 'dev'))[0], '2F003', 'or none is given, it is refused');
-for my $option ("host=/tmp", "host=127.0.0.1,", "host=127.0.0.1 sslrootcert=/etc/passwd", "host=127.0.0.1 sslkey=/x", "host=127.0.0.1 passfile=/x", "host=127.0.0.1 service=x", "host=127.0.0.1 gssencmode=prefer")
+for my $option ("host=/tmp", "host=127.0.0.1,", "hostaddr=127.0.0.1,", "host=127.0.0.1 sslrootcert=/etc/passwd", "host=127.0.0.1 sslkey=/x", "host=127.0.0.1 passfile=/x", "host=127.0.0.1 service=x", "host=127.0.0.1 gssencmode=prefer")
 {
 	($state, $text) = ask("SELECT hyperpool.create_origin('t', '$option port=$plain_port $good')", 'dev');
 	is($state, '42501', "for superusers only: $option");
@@ -187,6 +187,14 @@ is((ask("SELECT hyperpool.set_credential('far', 'dev', 'app', 'sesame')"))[0], '
 is((ask("SELECT hyperpool.set_credential('far', 'nobody', 'app', 'sesame')"))[0], '42704', 'for a role that is not there');
 is((ask("SELECT hyperpool.drop_credential('far', 'dev')"))[0], '', 'drop_credential');
 is((ask("SELECT hyperpool.drop_credential('far', 'dev')"))[0], '42704', 'once');
+
+# ---- an origin behind a pooler, here this gateway itself ----
+my $admin = $gateway->safe_psql('postgres', 'SELECT current_user');
+is((ask("SELECT hyperpool.alter_origin('far', allow_trust => true)"))[0], '', 'clients of a trust line may use far');
+my ($out, $notice);
+$gateway->psql('postgres', "SELECT hyperpool.create_origin('tier', 'host=127.0.0.1 port=$port dbname=far user=$admin')", stdout => \$out, stderr => \$notice);
+like($notice, qr/NOTICE:.*origin "tier" is behind a connection pooler/, 'a pooler is noticed');
+is($gateway->safe_psql('postgres', 'SELECT string_agg(name, $$ $$) FROM hyperpool.origins WHERE pooled'), 'tier', 'and kept');
 
 # ---- the server's log holds no password, except what log_statement would show ----
 my $log = PostgreSQL::Test::Utils::slurp_file($gateway->logfile);

@@ -1267,7 +1267,7 @@ typedef struct Play
 	Answer		passed[MAX_ANSWERS];	/* what our client has seen */
 	int			npassed;
 	int			copies_due;
-	bool		in_doubt;		/* an ambiguous exchange has ended: the link goes */
+	bool		in_doubt;		/* an ambiguous copy has failed: the link will go */
 	int			wrong;
 } Play;
 
@@ -1311,21 +1311,20 @@ play_answer(Play *p)
 	}
 	before = x->count;
 	verdict = exchange_answered(x, a.type, a.status, &out, &answered, no_drop, &drops);
-	if (verdict == ANSWER_VIOLATION && x->ambiguous)
-	{
-		/* more Syncs were answered than the exchange could know of: the link goes at once */
-		p->in_doubt = true;
-		return;
-	}
 	p->wrong += verdict == ANSWER_VIOLATION;
 	p->wrong += a.type == ANS_ERROR && before != x->count + (uint32_t) drops + answered;
 	p->wrong += a.type == ANS_ERROR && verdict != ANSWER_PASS_ERROR;
 	if (verdict == ANSWER_PASS || verdict == ANSWER_PASS_ERROR)
 		pass(p, a.type, a.status);
+	if (a.type == ANS_ERROR && x->ambiguous)
+	{
+		/* from here on there may be one more ReadyForQuery than the exchange can know of */
+		p->in_doubt = true;
+		return;
+	}
 	if (exchange_done(x))
 	{
 		p->wrong += a.type != ANS_READY || x->count != 0 || x->status != a.status;
-		p->in_doubt |= x->ambiguous;
 		p->head++;
 		if (p->head == p->count)
 			p->has_tail = false;

@@ -221,10 +221,13 @@ sub run_script
 	my ($player, $script, $modes, @all_rules) = @_;
 	my $name = basename($script, '.wire');
 	my @rules = rules_of_script($script, @all_rules);
-	my $links = slurp($script) =~ /^links (\d+)/m ? $1 : 1;
-	if ($links > setting('HP_LINKS', $links))
+	my $text = slurp($script);
+	my $least = $text =~ /^links (\d+)/m ? $1 : 1;
+	my $most = $text =~ /^links at most (\d+)/m ? $1 : undef;
+	my $there = setting('HP_LINKS', 1_000_000);
+	if ($there < $least || (defined $most && $there > $most))
 	{
-		SKIP: { skip("$name needs $links links", scalar @$modes); }
+		SKIP: { skip("$name is not for $there links", scalar @$modes); }
 		return;
 	}
 	my $direct = play($player, $ENV{HP_DIRECT}, $script);
