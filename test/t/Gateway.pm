@@ -1,0 +1,176 @@
+# Gateway: an origin and a regional instance that runs hyperpool, for the tests of behaviour.
+# Everybody is let in by trust here; how people get in is the matter of the login tests.
+package Gateway;
+
+use strict;
+use warnings;
+
+use IO::Handle;
+use PostgreSQL::Test::Cluster;
+use PostgreSQL::Test::Utils;
+use RawClient;
+use Test::More ();
+use Time::HiRes qw(sleep time);
+
+our $user = 'app';
+
+# settings: lines of the regional postgresql.conf, origin_settings: of the origin's; options: of create_origin, as SQL
+# ("pool_size => 1"); relay: the way to the origin goes through test/tools/relay; create => 0: no origin is created.
+sub new
+{
+	my ($class, %o) = @_;
+	my $self = bless {%o}, $class;
+
+	$self->{origin} = start_instance('origin', "shared_preload_libraries = ''\n" . ($o{origin_settings} // ''));
+	$self->{origin}->safe_psql('postgres', "CREATE ROLE $user LOGIN; CREATE DATABASE app OWNER $user; GRANT pg_monitor, pg_signal_backend TO $user");
+	$self->start_relay if $o{relay};
+	$self->{port} = PostgreSQL::Test::Cluster::get_free_port();
+	$self->{region} = start_instance('region', join("\n",
+		"shared_preload_libraries = 'hyperpool'", "hyperpool.port = $self->{port}", "hyperpool.listen_addresses = '127.0.0.1'",
+		'hyperpool.workers = ' . ($o{workers} // 1), 'hyperpool.directory_refresh = 1s', $o{settings} // '', ''));
+	$self->sql("CREATE EXTENSION hyperpool; CREATE ROLE $user LOGIN");
+	$self->create('app') unless defined $o{create} && !$o{create};
+	return $self;
+}
+
+# TCP on 127.0.0.1 beside the socket: raw clients, relays and origins by address need it.
+sub start_instance
+{
+	my ($name, $settings) = @_;
+	my $node = PostgreSQL::Test::Cluster->new($name);
+	$node->init;
+	$node->append_conf('postgresql.conf', "listen_addresses = '127.0.0.1'\nmax_connections = 200\n$settings");
+	$node->start;
+	return $node;
+}
+
+# ---- the regional instance ----
+
+sub sql { my ($self, $sql) = @_; return $self->{region}->safe_psql('postgres', $sql); }
+
+# The same, when it may fail: (answer, error).
+sub try_sql
+{
+	my ($self, $sql) = @_;
+	my ($out, $err);
+	$self->{region}->psql('postgres', $sql, stdout => \$out, stderr => \$err, on_error_stop => 1);
+	return ($out, $err);
+}
+
+sub connection_string
+{
+	my ($self) = @_;
+	my $port = $self->{relay_port} // $self->{origin}->port;
+	return "host=127.0.0.1 port=$port user=$user dbname=app" . ($self->{connection} ? " $self->{connection}" : '');
+}
+
+sub create
+{
+	my ($self, $name, $options) = @_;
+	$options //= $self->{options};
+	$self->sql("SELECT hyperpool.create_origin('$name', '" . $self->connection_string . "', allow_trust => true"
+		  . ($options ? ", $options" : '') . "); GRANT USAGE ON FOREIGN SERVER $name TO PUBLIC");
+}
+
+sub alter
+{
+	my ($self, $options) = @_;
+	$self->sql("SELECT hyperpool.alter_origin('app', $options)");
+}
+
+# Waits until the answer is the one wanted; what it was last.
+sub wait_for
+{
+	my ($self, $sql, $wanted, $seconds) = @_;
+	return wait_until(sub { $self->sql($sql) }, $wanted, $seconds);
+}
+
+sub wait_until
+{
+	my ($ask, $wanted, $seconds) = @_;
+	my $deadline = time() + ($seconds // 20);
+	my $got;
+	do
+	{
+		$got = $ask->() // '';
+		return $got if $got eq $wanted;
+		sleep 0.05;
+	} while (time() < $deadline);
+	return $got;
+}
+
+sub counter { my ($self, $name) = @_; return $self->sql("SELECT $name FROM hyperpool.stat_origins WHERE origin = 'app'"); }
+
+sub worker_pids { my ($self) = @_; return split /\n/, $self->sql("SELECT pid FROM pg_stat_activity WHERE backend_type = 'hyperpool worker' ORDER BY pid"); }
+
+# kB of memory that process has for itself alone and in RAM: shared memory is not the worker's growth.
+sub private_memory
+{
+	my ($pid) = @_;
+	open my $file, '<', "/proc/$pid/status" or return undef;
+	my ($rss) = join('', <$file>) =~ /^RssAnon:\s+(\d+)/m;
+	return $rss;
+}
+
+# The gateway must be well after whatever a test did to it: same postmaster, no process of it killed, and it serves.
+sub is_unharmed
+{
+	my ($self, $what) = @_;
+	my $log = PostgreSQL::Test::Utils::slurp_file($self->{region}->logfile);
+	Test::More::unlike($log, qr/terminated by signal|TRAP:|PANIC:|server process .* exited/, "$what: no process died");
+	Test::More::unlike($log, qr/background worker "hyperpool [^"]*" \(PID \d+\) exited/, "$what: no worker ended");
+	Test::More::is(RawClient::outcome($self->client->query('SELECT 42')), '42', "$what: the gateway serves");
+}
+
+# ---- clients ----
+
+sub client { my ($self, %o) = @_; return RawClient->new(port => $self->{port}, user => $user, database => 'app', %o); }
+
+sub connstr { my ($self, $name) = @_; return "host=127.0.0.1 port=$self->{port} user=$user dbname=" . ($name // 'app'); }
+
+# A connection to the origin itself, not through the gateway.
+sub direct { my ($self, %o) = @_; return RawClient->new(port => $self->{origin}->port, user => $user, database => 'postgres', %o); }
+
+# How many connections of the gateway the origin has now.
+our $count_links = q{SELECT count(*) FROM pg_stat_activity WHERE datname = 'app' AND backend_type = 'client backend'};
+
+sub links_at_origin
+{
+	my ($self) = @_;
+	$self->{watcher} //= $self->direct;
+	return $self->{watcher}->value($count_links);
+}
+
+# ---- the relay ----
+
+sub start_relay
+{
+	my ($self) = @_;
+	my $fifo = PostgreSQL::Test::Utils::tempdir() . '/control';
+	my $to = '127.0.0.1:' . $self->{origin}->port;
+	$self->{relay_pid} = open($self->{relay_out}, '-|', $ENV{RELAY}, '--listen', '127.0.0.1:0', '--to', $to, '--rtt-ms',
+		$self->{rtt} // 0, '--control', $fifo) or die "relay: $!";
+	my $line = readline $self->{relay_out};
+	($self->{relay_port}) = $line =~ /:(\d+)/ or die "relay says: $line";
+	open $self->{relay_control}, '>', $fifo or die "$fifo: $!";
+	$self->{relay_control}->autoflush;
+}
+
+# A command of the relay (stall, resume, reset, refuse, accept, half-open ...); it acts on it at once, give or take a turn.
+sub relay
+{
+	my ($self, $command) = @_;
+	print { $self->{relay_control} } "$command\n";
+	sleep 0.1;
+}
+
+sub DESTROY
+{
+	my ($self) = @_;
+	return unless $self->{relay_pid};
+	local ($?, $!);
+	kill 'TERM', $self->{relay_pid};
+	close $self->{relay_out};
+}
+
+1;
