@@ -15,7 +15,6 @@
 #include <unistd.h>
 
 #include "utils/memutils.h"
-#include "utils/timestamp.h"
 
 #include "client/session_internal.h"
 
@@ -101,7 +100,7 @@ session_set_state(ClientSession *s, SessionState state)
 		s->row->state = shown;
 		s->row->bound = s->bound;
 		s->row->link_row = s->link ? link_row(s->link) + 1 : 0;
-		s->row->state_since = GetCurrentTimestamp();
+		s->row->state_since = link_wall_clock();
 		client_row_end_change(s->row);
 	}
 }
@@ -192,6 +191,15 @@ session_free(ClientSession *s)
 	mem_free(s, sizeof(ClientSession));
 }
 
+/* What was bound to the client goes with it: no reset finds all of it. */
+static LinkAfter
+after_client(const ClientSession *s)
+{
+	LinkAfter	after = effects_link_after(s->effects);
+
+	return s->bound || after == LINK_AFTER_BOUND ? LINK_AFTER_RETIRE : after;
+}
+
 /* Gives up the link in whatever state it is. */
 void
 session_let_go(ClientSession *s)
@@ -209,7 +217,7 @@ session_let_go(ClientSession *s)
 	if (!link_is_quiet(link))
 		pool_abandon(link);
 	else
-		pool_return(link, s->bound ? LINK_AFTER_RETIRE : effects_link_after(s->effects));
+		pool_return(link, after_client(s));
 	s->effects = 0;
 	s->risky = 0;
 	s->holding_messages = false;

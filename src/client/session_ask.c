@@ -153,6 +153,41 @@ statement_of(Bytes text, Bytes types)
 	return statement_intern(pools_statements(), text, types, &fresh);
 }
 
+/*
+ * A simple Query is not prepared, so its text need not be kept: only what was found out about it is, by digest, in a table where
+ * the newer pushes out the older.
+ */
+#define REMEMBERED_QUERIES	4096	/* a power of two */
+
+typedef struct RememberedQuery
+{
+	Digest128	digest;
+	uint16		effects;
+	uint8		kind;
+	bool		known;
+} RememberedQuery;
+
+static RememberedQuery remembered[REMEMBERED_QUERIES];
+
+static const RememberedQuery *
+query_facts(const ClientSession *s, Bytes text)
+{
+	static RememberedQuery unsafe;
+	Digest128	digest = digest_of(text);
+	RememberedQuery *row = s->safe_encoding ? &remembered[digest.lo & (REMEMBERED_QUERIES - 1)] : &unsafe;
+	StatementFacts facts = {0};
+
+	if (row != &unsafe && row->known && digest_equal(row->digest, digest))
+		return row;
+	analyze_text(text, s->safe_encoding, &facts);
+	mem_free_str(facts.target);
+	row->digest = digest;
+	row->effects = facts.effects;
+	row->kind = facts.kind;
+	row->known = true;
+	return row;
+}
+
 static uint32
 effects_of(const ClientSession *s, Statement *statement)
 {
@@ -278,7 +313,7 @@ resolve_name(ClientSession *s, Bytes name, char buf[LINK_NAME_MAX], Bytes *sent,
 
 /* DEALLOCATE or EXECUTE of a statement that was named by the protocol: at the origin it has another name. */
 static bool
-query_renamed(ClientSession *s, Statement *query, const StatementFacts *facts, bool *done)
+rename_query(ClientSession *s, Bytes query, const StatementFacts *facts, bool *done)
 {
 	Bytes		target = facts->target ? bytes_str(facts->target) : bytes_of("", 0);
 	Statement  *statement = target.len > 0 ? names_get(&s->names, target) : NULL;
@@ -293,7 +328,7 @@ query_renamed(ClientSession *s, Statement *query, const StatementFacts *facts, b
 		return true;
 	if (!prepare_on_link(s, statement, buf, &name, &number))
 		return false;
-	if (!analyze_rename(statement_text(query), facts->target, name, &text))
+	if (!analyze_rename(query, facts->target, name, &text))
 		return true;
 	what = session_note_make(facts->kind == STATEMENT_DEALLOCATE ? NOTE_DEALLOCATE : NOTE_RENAMED, target, NULL, number);
 	message_put_query(link_outbound(s->link), buffer_view(&text));
@@ -301,6 +336,18 @@ query_renamed(ClientSession *s, Statement *query, const StatementFacts *facts, b
 	link_flush(s->link);
 	*done = true;
 	return what && note(s, ASK_QUERY, ASK_FOR_CLIENT, 0, what);
+}
+
+static bool
+query_renamed(ClientSession *s, Bytes query, bool *done)
+{
+	StatementFacts facts = {0};
+	bool		ok;
+
+	analyze_text(query, s->safe_encoding, &facts);
+	ok = rename_query(s, query, &facts, done);
+	mem_free_str(facts.target);
+	return ok;
 }
 
 /* The origin forgets the unnamed statement when it runs a simple Query. */
@@ -326,20 +373,17 @@ static SessionStep
 ask_query(ClientSession *s, const Frame *frame)
 {
 	Bytes		text;
-	Statement  *query = NULL;
 	bool		done = false;
 	bool		ok = true;
 	uint32		effects = EFFECTS_OF_THE_UNSEEN;
 
 	if (frame->last && message_read_query(frame->body, &text) && text.len <= ANALYZE_MAX_TEXT)
-		query = statement_of(text, bytes_of("", 0));
-	if (query)
 	{
-		const StatementFacts *facts = analyze_facts(query, s->safe_encoding);
+		const RememberedQuery *facts = query_facts(s, text);
 
 		effects = facts->effects;
 		if (facts->kind == STATEMENT_DEALLOCATE || facts->kind == STATEMENT_EXECUTE)
-			ok = query_renamed(s, query, facts, &done);
+			ok = query_renamed(s, text, &done);
 	}
 	if (ok && !done)
 	{
@@ -348,8 +392,6 @@ ask_query(ClientSession *s, const Frame *frame)
 	}
 	if (ok)
 		add_effects(s, effects);
-	if (query)
-		statement_unref(pools_statements(), query);
 	return ok ? STEP_TAKEN : STEP_GONE;
 }
 

@@ -19,6 +19,7 @@
 #include <unistd.h>
 #include <utime.h>
 
+#include "common/file_utils.h"
 #include "common/ip.h"
 #include "host/gucs.h"
 #include "host/listen.h"

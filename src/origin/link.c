@@ -40,6 +40,22 @@ links_init(Reactor *reactor)
 	PQconninfoFree(options);
 }
 
+/* The clock may be set meanwhile, so what lies between the two is looked at anew every second. */
+TimestampTz
+link_wall_clock(void)
+{
+	static int64 looked_at;
+	static int64 between;
+	int64		now = reactor_now(link_reactor);
+
+	if (looked_at == 0 || now - looked_at > 1000000)
+	{
+		between = GetCurrentTimestamp() - now;
+		looked_at = now;
+	}
+	return now + between;
+}
+
 /* ---- states ---- */
 
 static const char *const state_names[] = {
@@ -67,13 +83,14 @@ link_state(const OriginLink *link)
 void
 link_set_state(OriginLink *link, LinkState state)
 {
-	elog(DEBUG2, "hyperpool link %d: %s -> %s", link_row_number(link->row), state_names[link->state], state_names[state]);
+	if (message_level_is_interesting(DEBUG2))
+		elog(DEBUG2, "hyperpool link %d: %s -> %s", link_row_number(link->row), state_names[link->state], state_names[state]);
 	link->state = state;
 	if (state == LINK_IDLE)
 		link->idle_since = reactor_now(link_reactor);
 	link_row_begin_change(link->row);
 	link->row->state = state + 1;
-	link->row->state_since = GetCurrentTimestamp();
+	link->row->state_since = link_wall_clock();
 	if (link->statements)
 		link->row->statements = link_statements_count(link->statements);
 	if (link->settings)

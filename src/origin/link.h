@@ -100,6 +100,8 @@ struct LinkExchange
 };
 
 extern void links_init(Reactor *reactor);
+/* The time of this turn as the views show it; read from the clock once in a while, not once a query. */
+extern TimestampTz link_wall_clock(void);
 
 /* Begins to connect; NULL: no memory or no row (the reason is in link_open_error()). */
 extern OriginLink *link_open(const LinkTarget *target);
