@@ -1,4 +1,5 @@
 -- How the gateway reads a query string: kind and effects.
+CREATE EXTENSION hyperpool;
 \pset format unaligned
 \pset tuples_only on
 \pset fieldsep ' | '

@@ -41,6 +41,7 @@ sessions_init(Reactor *reactor, int worker)
 {
 	session_reactor = reactor;
 	session_worker = worker;
+	links_free_notes_by(session_free_note);
 	by_row = MemoryContextAllocZero(TopMemoryContext, hyperpool_max_clients * sizeof(ClientSession *));
 }
 
@@ -215,7 +216,11 @@ session_let_go(ClientSession *s)
 		link_hold_reading(link, false);
 	s->holding_link = false;
 	if (!link_is_quiet(link))
+	{
+		if (after_client(s) == LINK_AFTER_RETIRE)
+			link_wear_out(link);
 		pool_abandon(link);
+	}
 	else
 		pool_return(link, after_client(s));
 	s->effects = 0;
@@ -258,6 +263,56 @@ session_set_timer(ClientSession *s, int64 after)
 		reactor_clear_timer(session_reactor, &s->timer);
 }
 
+/* It is the client's turn: in a transaction, in the middle of a batch or a copy. */
+static bool
+waits_for_client(const ClientSession *s)
+{
+	return s->inflight == 0 || (s->inflight == 1 && s->tail && exchange_waits_for_client(&s->tail->x));
+}
+
+/* When the limit that applies now is reached; 0 = there is none. */
+static int64
+limit_at(const ClientSession *s)
+{
+	bool		idle = waits_for_client(s);
+	int64		limit = idle ? pool_idle_transaction_timeout(s->pool) : pool_query_timeout(s->pool);
+
+	return limit == 0 ? 0 : limit + (idle ? Max(s->heard_at, s->answered_at) : s->answered_at);
+}
+
+void
+session_arm(ClientSession *s)
+{
+	int64		query = pool_query_timeout(s->pool);
+	int64		idle = pool_idle_transaction_timeout(s->pool);
+
+	/* whose turn it is when the timer goes off is not known yet: the shorter of the two, looked at again then */
+	session_set_timer(s, query == 0 || (idle != 0 && idle < query) ? idle : query);
+}
+
+static void
+on_limit(ClientSession *s)
+{
+	int64		at = limit_at(s);
+	int64		now = reactor_now(session_reactor);
+
+	if (at == 0)
+		session_arm(s);
+	else if (at > now)
+		session_set_timer(s, at - now);
+	else if (waits_for_client(s))
+	{
+		counter_add(s->counters, COUNT_IDLE_TRANSACTION_TIMEOUTS, 1);
+		session_fatal(s, REFUSE_IDLE_TRANSACTION, pool_origin_name(s->pool));
+	}
+	else if (!s->timed_out)
+	{
+		s->timed_out = true;
+		counter_add(s->counters, COUNT_QUERY_TIMEOUTS, 1);
+		link_cancel(s->link);
+	}
+}
+
 static void
 on_time(ReactorTimer *timer)
 {
@@ -267,17 +322,8 @@ on_time(ReactorTimer *timer)
 		session_close(s);
 	else if (s->state == SESSION_STARTING)
 		session_fatal(s, REFUSE_LOGIN_TIMEOUT, NULL);
-	else if (s->state == SESSION_RELAYING && s->inflight > 0)
-	{
-		s->timed_out = true;
-		counter_add(s->counters, COUNT_QUERY_TIMEOUTS, 1);
-		link_cancel(s->link);
-	}
 	else if (s->state == SESSION_RELAYING)
-	{
-		counter_add(s->counters, COUNT_IDLE_TRANSACTION_TIMEOUTS, 1);
-		session_fatal(s, REFUSE_IDLE_TRANSACTION, pool_origin_name(s->pool));
-	}
+		on_limit(s);
 }
 
 /* ---- watching ---- */
@@ -601,22 +647,30 @@ take_pool_anew(ClientSession *s, const DirectoryOrigin *origin)
 	s->pool = pool;
 }
 
-/* Rights that were taken away are noticed here; what is in flight is cut off only by the loss of the origin. */
-static void
-check_rights(ClientSession *s)
+/* Looked at again after each change of the directory, but never in the middle of a transaction. */
+bool
+session_check_rights(ClientSession *s)
 {
-	const DirectoryOrigin *origin;
+	const DirectoryOrigin *origin = directory_origin(session_directory, bytes_str(pool_origin_name(s->pool)));
 
-	if (s->pool == NULL || s->state == SESSION_CLOSED || s->closing)
-		return;
-	origin = directory_origin(session_directory, bytes_str(pool_origin_name(s->pool)));
-	if (origin && s->link == NULL && s->state == SESSION_IDLE)
-		take_pool_anew(s, origin);
+	s->rights_stale = false;
 	if (origin == NULL || pool_is_dropped(s->pool))
 		session_fatal(s, REFUSE_ORIGIN_DROPPED, pool_origin_name(s->pool));
-	else if (s->state == SESSION_IDLE && !s->bound &&
-			 (!directory_may_use(session_directory, s->role, origin) || directory_role_by_oid(session_directory, s->role) == NULL))
+	else if (directory_role_by_oid(session_directory, s->role) == NULL || !directory_may_use(session_directory, s->role, origin))
 		session_fatal(s, REFUSE_NO_RIGHT, origin->name);
+	else if (s->link == NULL)
+		take_pool_anew(s, origin);
+	return !s->closing;
+}
+
+static void
+on_directory(ClientSession *s)
+{
+	if (s->pool == NULL || s->state == SESSION_CLOSED || s->closing)
+		return;
+	s->rights_stale = true;
+	if (s->state == SESSION_IDLE && s->link == NULL)
+		session_check_rights(s);
 }
 
 void
@@ -628,7 +682,7 @@ sessions_on_directory(Directory *directory)
 	for (ClientSession *s = sessions; s; s = next)
 	{
 		next = s->next;
-		check_rights(s);
+		on_directory(s);
 	}
 }
 

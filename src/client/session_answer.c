@@ -88,6 +88,8 @@ pass_error_of_statement(ClientSession *s, const LinkNews *news)
 		put_error_renamed(s, news->bytes, news->ask->number, name);
 	else
 		message_put(&s->out, ANS_ERROR, news->bytes);
+	if (bytes_equal_str(message_error_field(news->bytes, 'C'), "26000"))
+		link_statements_remove(link_statements(s->link), news->ask->number);
 	if (bytes_equal_str(message_error_field(news->bytes, 'C'), "0A000"))
 	{
 		Statement  *statement = names_get(&s->names, name);
@@ -245,6 +247,10 @@ return_link(ClientSession *s)
 	OriginLink *link = s->link;
 	LinkAfter	after = effects_link_after(s->effects & ~EFFECT_UNBIND);
 
+	/* a role is known to its session by OID: dropped and made again it would be another one */
+	if (after == LINK_AFTER_CLEAN && (settings_get(s->settings, "role") || settings_get(s->settings, "session_authorization")))
+		after = LINK_AFTER_RESET;
+
 	if (s->holding_link)
 		link_hold_reading(link, false);
 	s->holding_link = false;
@@ -276,6 +282,7 @@ keep_link(ClientSession *s)
 		pool_count_bound(s->pool, 1);
 	}
 	s->bound = true;
+	s->effects = 0;
 	session_set_timer(s, 0);
 	link_on_stray(s->link, on_stray, s);
 	session_set_state(s, SESSION_IDLE);
@@ -290,7 +297,7 @@ stay_in_transaction(ClientSession *s)
 		return;
 	}
 	session_set_state(s, SESSION_RELAYING);
-	session_set_timer(s, pool_idle_transaction_timeout(s->pool));
+	session_arm(s);
 }
 
 void
@@ -307,7 +314,7 @@ must_bind(ClientSession *s)
 	if ((s->effects & EFFECT_UNBIND) && !(s->effects & EFFECT_BIND))
 	{
 		session_unbind(s);
-		s->effects &= ~(EFFECT_UNBIND | EFFECT_SETTINGS);
+		s->effects &= ~EFFECT_UNBIND;
 	}
 	return s->bound || (s->effects & EFFECT_BIND) || pool_mode(s->pool) == POOL_SESSION;
 }
@@ -327,10 +334,10 @@ session_quiet(ClientSession *s)
 	}
 	counter_add(s->counters, COUNT_TRANSACTIONS, 1);
 	counter_add(s->counters, COUNT_TRANSACTION_US, reactor_now(session_reactor) - s->active_since);
+	if ((s->effects & EFFECT_SETTINGS) && !pool_origin_is_pooled(s->pool) && session_settings_read(s))
+		return;
 	if (must_bind(s))
 		keep_link(s);
-	else if ((s->effects & EFFECT_SETTINGS) && !pool_origin_is_pooled(s->pool) && session_settings_read(s))
-		return;
 	else
 		return_link(s);
 }
@@ -341,9 +348,19 @@ on_end(ClientSession *s, LinkExchange *e)
 	count_exchange(s, e);
 	if (e == s->tail)
 		s->tail = NULL;
+	s->answered_at = reactor_now(session_reactor);
 	if (--s->inflight > 0)
+	{
+		if (s->timed_out)
+			session_arm(s);
+		s->timed_out = false;
 		return;
+	}
 	s->holding_messages = false;
+	s->timed_out = false;
+	/* a message that belongs to nothing any more is still on its way to the link: see session_ask */
+	if (frame_inside(&s->reader) && s->piece == PIECE_FORWARD)
+		return;
 	session_quiet(s);
 	if (s->state != SESSION_CLOSED && buffer_len(&s->in) > 0)
 		session_resume(s);
@@ -380,6 +397,8 @@ on_lost(ClientSession *s, LinkExchange *e, const LinkNews *news)
 
 	if (e == s->tail)
 		s->tail = NULL;
+	if (s->closing || s->state == SESSION_CLOSED)
+		return;
 	s->inflight--;
 	if (news->cut)
 	{
@@ -404,6 +423,7 @@ session_on_link_lost(void *owner)
 {
 	ClientSession *s = owner;
 	bool		in_transaction = s->inflight == 0 && s->link && link_status(s->link) != TX_IDLE;
+	bool		settings_lost = s->reading != NULL;
 
 	s->link = NULL;
 	s->tail = NULL;
@@ -422,10 +442,19 @@ session_on_link_lost(void *owner)
 		session_close_after_flush(s);
 		return;
 	}
+	if (settings_lost)
+	{
+		/* a SET was acknowledged, but what it made of the session is not known: going on could run in another schema */
+		session_fatal(s, REFUSE_LINK_LOST, pool_origin_name(s->pool));
+		return;
+	}
 	if (in_transaction)
 		s->failed_transaction = true;
 	if (s->bound || in_transaction)
-		session_refuse_next(s, REFUSE_LINK_LOST, pool_origin_name(s->pool));
+	{
+		buffer_free(&s->refusal);
+		message_put_refusal(&s->refusal, "ERROR", REFUSE_LINK_LOST, pool_origin_name(s->pool));
+	}
 	session_unbind(s);
 	session_set_state(s, SESSION_IDLE);
 	session_resume(s);
@@ -507,8 +536,8 @@ session_on_checkout(PoolWaiter *waiter, OriginLink *link)
 			refuse_with_failure(s);
 		return;
 	}
-	session_attach(s, link);
 	session_set_state(s, SESSION_IDLE);
+	session_attach(s, link);
 	session_resume(s);
 	/* its message was not one for the origin after all */
 	if (s->state == SESSION_IDLE && s->link && s->inflight == 0 && !s->bound && !s->reading)

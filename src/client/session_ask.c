@@ -44,6 +44,12 @@ session_note_free(SessionNote *note)
 	mem_free(note, sizeof(SessionNote) + note->name_len);
 }
 
+void
+session_free_note(void *note)
+{
+	session_note_free(note);
+}
+
 /* ---- beginning an exchange ---- */
 
 /* The link is ours: brings it into our settings. */
@@ -58,6 +64,54 @@ session_attach(ClientSession *s, OriginLink *link)
 	if (!link_apply_settings(link, s->settings) || (s->failed_transaction && !link_fail_transaction(link)))
 		link_break_now(link);
 	s->failed_transaction = false;
+}
+
+/* Who one is decides what one may do: a link whose role could not be set must not run anything. */
+static bool
+settings_are_identity(const SettingsVector *settings)
+{
+	return settings_get(settings, "role") || settings_get(settings, "session_authorization");
+}
+
+static void
+on_settled(LinkExchange *e, const LinkNews *news)
+{
+	ClientSession *s = e->owner;
+
+	if (news->kind == LINK_END)
+	{
+		s->inflight--;
+		s->holding_messages = false;
+		session_resume(s);
+	}
+	else if (news->kind == LINK_LOST)
+	{
+		s->inflight--;
+		buffer_free(&s->refusal);
+		if (news->bytes.len > 0)
+			message_put_error_as(&s->refusal, news->bytes, "ERROR");
+		else
+			message_put_refusal(&s->refusal, "ERROR", REFUSE_LINK_LOST, pool_origin_name(s->pool));
+	}
+}
+
+/* An empty exchange behind the settings comes back when the origin has taken them. */
+static SessionStep
+wait_for_settings(ClientSession *s)
+{
+	LinkExchange *e = link_ask(s->link, s, on_settled);
+
+	if (e == NULL || !link_note(e, ASK_SYNC, ASK_FOR_US, 0, 0, NULL))
+	{
+		link_break_now(s->link);
+		return STEP_GONE;
+	}
+	message_put_empty(link_outbound(s->link), MSG_SYNC);
+	link_flush(s->link);
+	s->inflight++;
+	s->holding_messages = true;
+	session_set_state(s, SESSION_RELAYING);
+	return STEP_HOLD;
 }
 
 static SessionStep
@@ -76,6 +130,8 @@ begin_exchange(ClientSession *s)
 	{
 		OriginLink *link;
 
+		if (s->rights_stale && !session_check_rights(s))
+			return STEP_GONE;
 		s->waiter.settings = s->settings;
 		s->waiter.role = s->role;
 		link = pool_checkout(s->pool, &s->waiter);
@@ -91,6 +147,14 @@ begin_exchange(ClientSession *s)
 			return STEP_GONE;
 		}
 	}
+	if (s->inflight == 0 && link_settings(s->link) != s->settings && link_status(s->link) == TX_IDLE &&
+		!link_apply_settings(s->link, s->settings))
+	{
+		link_break_now(s->link);
+		return STEP_GONE;
+	}
+	if (s->inflight == 0 && link_applying(s->link) && settings_are_identity(s->settings))
+		return wait_for_settings(s);
 	s->tail = link_ask(s->link, s, session_on_message);
 	if (s->tail == NULL)
 	{
@@ -101,7 +165,8 @@ begin_exchange(ClientSession *s)
 	if (s->state != SESSION_RELAYING || s->inflight == 1)
 	{
 		session_set_state(s, SESSION_RELAYING);
-		session_set_timer(s, pool_query_timeout(s->pool));
+		s->answered_at = reactor_now(session_reactor);
+		session_arm(s);
 	}
 	return STEP_TAKEN;
 }
@@ -153,6 +218,13 @@ statement_of(Bytes text, Bytes types)
 	return statement_intern(pools_statements(), text, types, &fresh);
 }
 
+/* SQL can name what is prepared on the link for everybody: then what we know of the link is no longer true. */
+static uint32
+reaches_ours(const StatementFacts *facts)
+{
+	return facts->target && link_name_is_ours(bytes_str(facts->target)) ? EFFECT_RETIRE : EFFECT_NONE;
+}
+
 /*
  * A simple Query is not prepared, so its text need not be kept: only what was found out about it is, by digest, in a table where
  * the newer pushes out the older.
@@ -180,9 +252,9 @@ query_facts(const ClientSession *s, Bytes text)
 	if (row != &unsafe && row->known && digest_equal(row->digest, digest))
 		return row;
 	analyze_text(text, s->safe_encoding, &facts);
-	mem_free_str(facts.target);
 	row->digest = digest;
-	row->effects = facts.effects;
+	row->effects = facts.effects | reaches_ours(&facts);
+	mem_free_str(facts.target);
 	row->kind = facts.kind;
 	row->known = true;
 	return row;
@@ -191,7 +263,9 @@ query_facts(const ClientSession *s, Bytes text)
 static uint32
 effects_of(const ClientSession *s, Statement *statement)
 {
-	return analyze_facts(statement, s->safe_encoding)->effects;
+	const StatementFacts *facts = analyze_facts(statement, s->safe_encoding);
+
+	return facts->effects | reaches_ours(facts);
 }
 
 static void
@@ -217,10 +291,10 @@ prepare_unnamed(ClientSession *s, Statement *statement)
 static bool
 forget_unnamed(ClientSession *s)
 {
-	if (link_unnamed(s->link) == NULL)
+	if (link_has_no_unnamed(s->link))
 		return true;
 	message_put_named(link_outbound(s->link), MSG_CLOSE, 'S', bytes_of("", 0));
-	link_set_unnamed(s->link, NULL);
+	link_unnamed_closed(s->link);
 	return note(s, ASK_CLOSE, ASK_FOR_US, 0, NULL);
 }
 
@@ -281,8 +355,10 @@ unknown_name(ClientSession *s, Bytes name, Bytes *sent, void **what)
 {
 	*sent = name;
 	*what = NULL;
+	if (s->bound)
+		add_effects(s, EFFECTS_OF_THE_UNSEEN);
 	if (name.len == 0)
-		return forget_unnamed(s);
+		return s->bound || forget_unnamed(s);
 	if (link_name_is_ours(name))
 	{
 		*what = session_note_make(NOTE_RENAMED, name, NULL, 0);
@@ -328,6 +404,13 @@ rename_query(ClientSession *s, Bytes query, const StatementFacts *facts, bool *d
 		return true;
 	if (!prepare_on_link(s, statement, buf, &name, &number))
 		return false;
+	if (s->tail->x.count > 0 && s->tail->x.phase == EXCHANGE_OPEN)
+	{
+		/* a Sync of ours, or a failed Parse would make the origin skip the Query */
+		message_put_empty(link_outbound(s->link), MSG_SYNC);
+		if (!note(s, ASK_SYNC, ASK_FOR_US, 0, NULL))
+			return false;
+	}
 	if (!analyze_rename(query, facts->target, name, &text))
 		return true;
 	what = session_note_make(facts->kind == STATEMENT_DEALLOCATE ? NOTE_DEALLOCATE : NOTE_RENAMED, target, NULL, number);
@@ -375,6 +458,7 @@ ask_query(ClientSession *s, const Frame *frame)
 	Bytes		text;
 	bool		done = false;
 	bool		ok = true;
+	void	   *what = NULL;
 	uint32		effects = EFFECTS_OF_THE_UNSEEN;
 
 	if (frame->last && message_read_query(frame->body, &text) && text.len <= ANALYZE_MAX_TEXT)
@@ -384,10 +468,16 @@ ask_query(ClientSession *s, const Frame *frame)
 		effects = facts->effects;
 		if (facts->kind == STATEMENT_DEALLOCATE || facts->kind == STATEMENT_EXECUTE)
 			ok = query_renamed(s, text, &done);
+		/* DEALLOCATE ALL: which names are left is known when it has ended */
+		if (facts->kind == STATEMENT_DEALLOCATE && !done)
+			what = session_note_make(NOTE_DEALLOCATE, bytes_of("", 0), NULL, 0);
 	}
 	if (ok && !done)
 	{
-		if ((ok = note(s, ASK_QUERY, ASK_FOR_CLIENT, 0, drop_unnamed(s))))
+		void	   *unnamed = drop_unnamed(s);
+
+		ok = note(s, ASK_QUERY, ASK_FOR_CLIENT, 0, unnamed ? unnamed : what);
+		if (ok)
 			send_raw(s, frame);
 	}
 	if (ok)
@@ -515,7 +605,10 @@ ask_parse(ClientSession *s, const Frame *frame)
 	}
 	/* a bound link has the names of this client alone: they are used there as they are, for SQL EXECUTE and Parse to share them */
 	if (m.name.len > 0 && s->bound)
+	{
+		add_effects(s, EFFECTS_OF_THE_UNSEEN);
 		return forward(s, frame, 0);
+	}
 	if (m.name.len > 0 && names_get(&s->names, m.name))
 		return parse_taken_name(s, &m);
 	if (m.name.len > 0 && s->names.count >= (uint32) hyperpool_max_session_statements)
@@ -547,7 +640,12 @@ ask_bind(ClientSession *s, const Frame *frame)
 
 	counter_add(s->counters, COUNT_BINDS, 1);
 	if (!message_read_bind(frame->body, &m))
-		return forward(s, frame, 0);
+	{
+		if (frame->last)
+			return forward(s, frame, 0);
+		session_fatal(s, REFUSE_PROTOCOL_VIOLATION, "portal or statement name is too long");
+		return STEP_GONE;
+	}
 	if (!resolve_name(s, m.statement, buf, &name, &number, &what) || !note(s, ASK_BIND, ASK_FOR_CLIENT, number, what))
 		return STEP_GONE;
 	if (bytes_equal(name, m.statement))
@@ -773,7 +871,11 @@ first_piece(ClientSession *s, const Frame *frame)
 		if (step != STEP_TAKEN)
 			return step;
 	}
-	return forward_by_type(s, frame);
+	s->heard_at = reactor_now(session_reactor);
+	step = forward_by_type(s, frame);
+	if (step == STEP_GONE && !s->closing)
+		session_fatal(s, REFUSE_MEMORY, NULL);
+	return step;
 }
 
 bool
@@ -795,6 +897,10 @@ session_ask(ClientSession *s, const Frame *frame)
 		buffer_put(link_outbound(s->link), frame->raw.data, frame->raw.len);
 		link_set_cut(s->link, !frame->last);
 		link_flush(s->link);
+		s->heard_at = reactor_now(session_reactor);
+		/* its exchange had ended before the message had */
+		if (frame->last && s->inflight == 0 && s->state == SESSION_RELAYING)
+			session_quiet(s);
 	}
 	return STEP_TAKEN;
 }

@@ -53,6 +53,7 @@ typedef struct ClientSession
 	bool		bound;			/* the link stays: session state that cannot be replayed */
 	bool		holding_link;	/* the link's reading is held: we do not take its answers */
 	bool		timed_out;		/* query_timeout has cancelled what is running */
+	bool		rights_stale;	/* the directory has changed since they were looked at */
 	bool		closing;		/* flush what is in `out`, then close */
 	bool		failed_transaction; /* the link was lost in a transaction: the client is told it failed, and must end it */
 	bool		safe_encoding;	/* its SQL may be parsed */
@@ -75,6 +76,8 @@ typedef struct ClientSession
 	LinkExchange *tail;			/* the newest exchange, while it is not done */
 	PoolWaiter	waiter;
 	int64		active_since;	/* the link was taken */
+	int64		heard_at;		/* its last message was taken */
+	int64		answered_at;	/* its last exchange ended, or the first of a row began */
 
 	ClientRow  *row;
 	Oid			role;
@@ -107,6 +110,8 @@ extern void session_close(ClientSession *s);	/* now; nothing more is sent */
 extern void session_close_after_flush(ClientSession *s);
 extern void session_fatal(ClientSession *s, Refusal refusal, const char *arg);	/* FATAL, then close */
 extern void session_let_go(ClientSession *s);	/* gives up the link in whatever state it is */
+extern bool session_check_rights(ClientSession *s); /* false: none any more; the client has been told */
+extern void session_arm(ClientSession *s);	/* the timer, for whichever limit comes first */
 extern void session_set_timer(ClientSession *s, int64 after);	/* microseconds from now; 0 = none */
 
 /* session_login.c */
@@ -150,6 +155,7 @@ typedef struct SessionNote
 
 extern SessionNote *session_note_make(NoteWhat what, Bytes name, Statement *prior, uint32 number);
 extern void session_note_free(SessionNote *note);
+extern void session_free_note(void *note);
 
 /* session_settings.c */
 extern bool session_settings_read(ClientSession *s);	/* asks the origin what is set now; session_quiet is called again when known */

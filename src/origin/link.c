@@ -21,11 +21,18 @@
 #define CLOSE_WAIT		INT64CONST(5000000) /* for the origin's end of stream, microseconds */
 
 Reactor    *link_reactor;
+static void (*link_free_note) (void *note);
 
 static uint8 scratch[SCRATCH_SIZE];
 
 static void link_flush_now(ReactorTask *task);
 static void link_close_timeout(ReactorTimer *timer);
+
+void
+links_free_notes_by(void (*free_note) (void *note))
+{
+	link_free_note = free_note;
+}
 
 void
 links_init(Reactor *reactor)
@@ -124,6 +131,7 @@ link_open(const LinkTarget *target)
 	link->transport.fd = -1;
 	link->reader.side = FRAME_FROM_ORIGIN;
 	link->status = TX_IDLE;
+	link->unnamed_none = true;
 	link->opened_at = reactor_now(link_reactor);
 	link->settings = target->empty;
 	settings_ref(link->settings);
@@ -152,7 +160,7 @@ link_set_busy(OriginLink *link)
 bool
 link_is_quiet(const OriginLink *link)
 {
-	return link->head == NULL && link->status == TX_IDLE && buffer_len(&link->out) == 0 && !link->poisoned;
+	return link->head == NULL && link->status == TX_IDLE && buffer_len(&link->out) == 0 && !link->poisoned && !link->cut_message;
 }
 
 uint8
@@ -176,14 +184,14 @@ link_give_back(OriginLink *link, LinkAfter after)
 {
 	Assert(link->state == LINK_BUSY);
 	let_go(link);
-	if (after == LINK_AFTER_RETIRE || link->poisoned)
+	if (after == LINK_AFTER_RETIRE || link->poisoned || link->worn)
 	{
 		link_close(link);
 		return;
 	}
 	/* a cancel on its way could hit the next client's query: the reset comes behind it, as an exchange of ours */
 	link->reset_due = (after == LINK_AFTER_RESET || link->cancel) && !link->target.pooled;
-	if (!link->reset_due)
+	if (!link->reset_due && !link->cancel)
 	{
 		link_set_state(link, LINK_IDLE);
 		return;
@@ -206,11 +214,11 @@ link_close(OriginLink *link)
 		link_break(link, "08006", "link closed by hyperpool");
 		return;
 	}
+	let_go(link);
 	/* Politely: the connection counts against the cap until the origin has closed it. */
 	link_set_state(link, LINK_CLOSING);
 	buffer_put(&link->out, terminate, sizeof(terminate));
 	link_flush(link);
-	link->held = false;
 	link_watch(link);
 	link->timer.on_time = link_close_timeout;
 	reactor_set_timer(link_reactor, &link->timer, reactor_now(link_reactor) + CLOSE_WAIT);
@@ -303,7 +311,10 @@ tell_ask(LinkExchange *e, const Ask *ask, LinkOutcome outcome)
 {
 	LinkNews	news = {.kind = LINK_ASK, .ask = ask, .outcome = outcome};
 
-	tell_owner(e, &news);
+	if (e->owner)
+		e->on_message(e, &news);
+	else
+		link_free_note(ask->note);
 }
 
 /* An ask was not fulfilled: what it would have prepared is not there. */
@@ -319,6 +330,9 @@ not_fulfilled(LinkExchange *e, const Ask *ask, LinkOutcome outcome)
 		else if (ask->whose != ASK_MADE)
 			link_set_unnamed(link, NULL);
 	}
+	/* a statement that was to go is still there, under a number nobody knows */
+	if (ask->kind == ASK_CLOSE && ask->whose == ASK_FOR_US)
+		link->worn = true;
 	if (ask->note)
 		tell_ask(e, ask, outcome);
 }
@@ -465,7 +479,7 @@ link_hold_reading(OriginLink *link, bool hold)
 		link->held = hold;
 		link_watch(link);
 		if (!hold && transport_pending(&link->transport))
-			link_on_ready(&link->source, REACTOR_READ);
+			link_flush(link);	/* which reads too, at the end of the turn */
 	}
 }
 
@@ -516,6 +530,9 @@ link_flush_now(ReactorTask *task)
 		buffer_trim(&link->out);
 	link_watch(link);
 	tell_drained(link);
+	/* decrypted bytes wait that no poll will tell of */
+	if (link->state != LINK_BROKEN && !link->held && transport_pending(&link->transport))
+		link_on_ready(&link->source, REACTOR_READ);
 }
 
 /* ---- reading ---- */
@@ -593,6 +610,8 @@ end_head(OriginLink *link)
 	exchange_release(e);
 	if (link->state == LINK_BROKEN)
 		return;
+	if (link->cancel_due && link->head && link->head->purpose == PURPOSE_CLIENT)
+		link_cancel(link);
 	if (purpose != PURPOSE_CLIENT)
 		link_own_ended(link, purpose, failed);
 	else if (link->head)
@@ -941,7 +960,7 @@ link_abandon(OriginLink *link)
 	for (LinkExchange *e = link->head; e; e = e->next)
 		link_disown(e);
 	let_go(link);
-	if (link->cut_message || link->target.pooled || half_said(link))
+	if (link->cut_message || link->target.pooled || link->worn || half_said(link))
 	{
 		if (link->head)
 			link_cancel(link);
@@ -958,6 +977,12 @@ link_abandon(OriginLink *link)
 }
 
 /* ---- small answers ---- */
+
+void
+link_wear_out(OriginLink *link)
+{
+	link->worn = true;
+}
 
 void
 link_set_cut(OriginLink *link, bool cut)

@@ -100,6 +100,8 @@ struct LinkExchange
 };
 
 extern void links_init(Reactor *reactor);
+/* Who frees the notes of asks whose owner has gone. */
+extern void links_free_notes_by(void (*free_note) (void *note));
 /* The time of this turn as the views show it; read from the clock once in a while, not once a query. */
 extern TimestampTz link_wall_clock(void);
 
@@ -167,8 +169,12 @@ extern const char *link_parameter(const OriginLink *link, const char *name);	/* 
 
 /* ---- statements ---- */
 extern LinkStatements *link_statements(OriginLink *link);
-extern Statement *link_unnamed(const OriginLink *link);	/* the statement now unnamed on the link, or NULL */
-extern void link_set_unnamed(OriginLink *link, Statement *s);	/* takes its own reference */
+extern Statement *link_unnamed(const OriginLink *link);	/* the statement now unnamed on the link; NULL: none, or not known */
+extern void link_set_unnamed(OriginLink *link, Statement *s);	/* takes its own reference; NULL: from now on not known */
+extern bool link_has_no_unnamed(const OriginLink *link);	/* there is certainly none */
+extern void link_unnamed_closed(OriginLink *link);
+/* May be used on, but not by another client. */
+extern void link_wear_out(OriginLink *link);
 
 /* ---- cancel ---- */
 /* Asks the origin to cancel what the link is doing, on a connection of its own; the link is not given back before that connection has closed. */

@@ -66,6 +66,9 @@ struct OriginLink
 	Statement  *unnamed;
 	bool		abandoned;		/* its client has gone; see link_abandon */
 	bool		reset_due;		/* RESETTING, but a cancel must end first */
+	bool		worn;			/* closes when given back, but may be used until then */
+	bool		cancel_due;		/* the client's exchange is to be cancelled when it is at the head */
+	bool		unnamed_none;	/* the origin has no unnamed statement; false and unnamed NULL: one we know nothing of */
 	bool		poisoned;		/* may not be used again: closes when given back */
 	bool		cut_message;	/* the last message sent has not all been sent: only its rest may follow */
 	bool		(*on_stray) (void *owner, Bytes raw);	/* a bound link's client wants notifications that come while nothing is asked */

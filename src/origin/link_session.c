@@ -85,9 +85,23 @@ link_unnamed(const OriginLink *link)
 	return link->unnamed;
 }
 
+bool
+link_has_no_unnamed(const OriginLink *link)
+{
+	return link->unnamed_none;
+}
+
+void
+link_unnamed_closed(OriginLink *link)
+{
+	link_set_unnamed(link, NULL);
+	link->unnamed_none = true;
+}
+
 void
 link_set_unnamed(OriginLink *link, Statement *s)
 {
+	link->unnamed_none = false;
 	if (s == link->unnamed)
 		return;
 	if (s)

@@ -376,6 +376,15 @@ pool_checkout(LinkPool *pool, PoolWaiter *waiter)
 
 /* ---- return ---- */
 
+/* Whoever held it hears nothing more of it, however long its end takes. */
+static void
+pool_unhook(OriginLink *link)
+{
+	link_on_lost(link, NULL, NULL);
+	link_on_drained(link, NULL, NULL);
+	link_on_stray(link, NULL, NULL);
+}
+
 void
 pool_return(OriginLink *link, LinkAfter after)
 {
@@ -383,10 +392,17 @@ pool_return(OriginLink *link, LinkAfter after)
 	LinkPool   *pool = l->pool;
 	bool		was_held = pool->held;
 
+	pool_unhook(link);
 	if (l->place != PLACE_BUSY || link_state(link) != LINK_BUSY)
 		return;					/* it broke under its holder: on_ready tells, or has told */
+	if (!link_is_quiet(link))
+	{
+		/* an answer came before all was said, as when COPY fails while the client goes on */
+		pool_abandon(link);
+		return;
+	}
 	pool->held = true;
-	if (after == LINK_AFTER_RETIRE || after == LINK_AFTER_BOUND || !link_is_quiet(link) || pool_link_is_over(l))
+	if (after == LINK_AFTER_RETIRE || after == LINK_AFTER_BOUND || pool_link_is_over(l))
 		pool_retire(l);
 	else if (pool_owes_link(pool))
 	{
@@ -409,6 +425,7 @@ pool_abandon(OriginLink *link)
 	LinkPool   *pool = l->pool;
 	bool		was_held = pool->held;
 
+	pool_unhook(link);
 	if (l->place != PLACE_BUSY || link_state(link) != LINK_BUSY)
 		return;
 	pool->held = true;

@@ -36,6 +36,7 @@ connection_free(PoolConnection *c)
 {
 	secret_free(c->user);
 	secret_free(c->password);
+	secret_free(c->sslpassword);
 	for (int i = 0; i < c->noptions; i++)
 	{
 		secret_free(c->options[i].name);
@@ -74,7 +75,10 @@ connection_copy(PoolConnection *c, const DirectoryOrigin *origin, const Director
 	c->user = bytes_copy(bytes_str(credential->user));
 	if (credential->password != NULL)
 		c->password = bytes_copy(bytes_str(credential->password));
+	if (credential->sslpassword != NULL)
+		c->sslpassword = bytes_copy(bytes_str(credential->sslpassword));
 	if (c->user != NULL && (c->password != NULL) == (credential->password != NULL) &&
+		(c->sslpassword != NULL) == (credential->sslpassword != NULL) &&
 		connection_copy_options(c, origin))
 		return true;
 	connection_free(c);
@@ -86,6 +90,7 @@ same_secret(const PoolConnection *c, const DirectoryCredential *credential)
 {
 	return same_text(c->user, credential->user) &&
 		same_text(c->password, credential->password) &&
+		same_text(c->sslpassword, credential->sslpassword) &&
 		c->require_password == credential->require_password;
 }
 

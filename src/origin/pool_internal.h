@@ -92,6 +92,7 @@ typedef struct PoolConnection
 {
 	char	   *user;
 	char	   *password;		/* or NULL */
+	char	   *sslpassword;	/* of the client certificate's key, or NULL */
 	bool		require_password;
 	bool		pooled;
 	int			noptions;

@@ -148,7 +148,7 @@ options_default(OpenOptions *o, const char *keyword, const char *value)
 static bool
 option_is_ours(const char *keyword)
 {
-	static const char *const ours[] = {"host", "hostaddr", "port", "user", "password", "connect_timeout"};
+	static const char *const ours[] = {"host", "hostaddr", "port", "user", "password", "sslpassword", "connect_timeout"};
 
 	for (size_t i = 0; i < lengthof(ours); i++)
 		if (strcmp(keyword, ours[i]) == 0)
@@ -164,6 +164,7 @@ options_fill(OpenOptions *o, const PoolConnection *c, const DirectoryAddresses *
 	options_put(o, "port", addresses->ports);
 	options_put(o, "user", c->user);
 	options_put(o, "password", c->password);
+	options_put(o, "sslpassword", c->sslpassword);
 	for (int i = 0; i < c->noptions; i++)
 		if (!option_is_ours(c->options[i].name))
 			options_put(o, c->options[i].name, c->options[i].value);

@@ -70,6 +70,16 @@ sub create
 	$options //= $self->{options};
 	$self->sql("SELECT hyperpool.create_origin('$name', '" . $self->connection_string . "', allow_trust => true"
 		  . ($options ? ", $options" : '') . "); GRANT USAGE ON FOREIGN SERVER $name TO PUBLIC");
+	# create_origin waits until the workers know; GRANT does not
+	wait_until(sub { $self->can_enter($name) }, 1) or die "nobody may enter origin $name";
+}
+
+sub can_enter
+{
+	my ($self, $name) = @_;
+	my $client = $self->client(database => $name, may_fail => 1);
+	$client->terminate;
+	return $client->{greeting}{done} ? 1 : 0;
 }
 
 sub alter
@@ -93,7 +103,7 @@ sub wait_until
 	do
 	{
 		$got = $ask->() // '';
-		return $got if $got eq $wanted;
+		return $got if "$got" eq $wanted;
 		sleep 0.05;
 	} while (time() < $deadline);
 	return $got;

@@ -145,14 +145,16 @@ sub advance
 {
 	my ($self) = @_;
 	my $answer = $self->{coming} //= fresh();
+	return 1 if $answer->{complete};
 	while (my ($type, $body) = $self->take)
 	{
 		$answer->{types} .= $type;
 		$note{$type}->($answer, $body, $self) if $note{$type};
 		$answer->{copy} .= $body if $type eq 'd';
-		return 1 if $type eq 'Z' || ($type =~ /[GH]/ && $self->{stop_at_copy});
+		$answer->{complete} = $type eq 'Z' || ($type =~ /[GH]/ && $self->{stop_at_copy});
+		return 1 if $answer->{complete};
 	}
-	$answer->{closed} = 1 if $self->{closed};
+	$answer->{complete} = $answer->{closed} = 1 if $self->{closed};
 	return $answer->{closed};
 }
 
@@ -183,7 +185,7 @@ sub finish
 {
 	my ($self) = @_;
 	my $answer = $self->{coming};
-	delete $self->{coming} if $answer->{done} || $answer->{closed} || $self->{stop_at_copy};
+	delete $self->{coming} if $answer->{complete};
 	return $answer;
 }
 
