@@ -705,7 +705,7 @@ draft_roles(DirectoryDraft *draft)
 {
 	uint64		row;
 
-	select_rows("SELECT oid, rolname::text, rolcanlogin, rolconnlimit, rolvaliduntil, CASE WHEN rolcanlogin THEN rolpassword END"
+	select_rows("SELECT oid, rolname::text, rolcanlogin, CASE WHEN rolsuper THEN -1 ELSE rolconnlimit END, rolvaliduntil, rolpassword"
 				" FROM pg_catalog.pg_authid ORDER BY oid");
 	for (row = 0; row < SPI_processed; row++)
 	{

@@ -153,11 +153,10 @@ TEST(lengths)
 {
 	LoginState	state = {0};
 
-	CHECK_EQ_INT(login_step(&state, LIT("\0\0\0\7\0\3\0\0"), &step), LOGIN_BAD);
-	CHECK(refused(REFUSE_PROTOCOL_VIOLATION, "invalid length of startup packet"));
-	CHECK_EQ_INT(login_step(&state, LIT("\xff\xff\xff\xff"), &step), LOGIN_BAD);
-	CHECK_EQ_INT(login_step(&state, LIT("\0\1\0\0"), &step), LOGIN_BAD);
-	CHECK_EQ_INT(login_step(&state, LIT("GET / HTTP/1.1\r\n"), &step), LOGIN_BAD);
+	CHECK_EQ_INT(login_step(&state, LIT("\0\0\0\7\0\3\0\0"), &step), LOGIN_CLOSE);
+	CHECK_EQ_INT(login_step(&state, LIT("\xff\xff\xff\xff"), &step), LOGIN_CLOSE);
+	CHECK_EQ_INT(login_step(&state, LIT("\0\1\0\0"), &step), LOGIN_CLOSE);
+	CHECK_EQ_INT(login_step(&state, LIT("GET / HTTP/1.1\r\n"), &step), LOGIN_CLOSE);
 	CHECK_EQ_INT(login_step(&state, LIT(""), &step), LOGIN_MORE);
 }
 
@@ -351,8 +350,8 @@ TEST(direct_tls_is_the_first_byte)
 	CHECK_EQ_INT(login_step(&state, packet(STARTUP_PROTOCOL_3_0, LIT("user\0bob\0\0")), &step), LOGIN_STARTUP);
 
 	CHECK_EQ_INT(login_step(&later, packet(STARTUP_SSL, LIT("")), &step), LOGIN_SSL_REQUEST);
-	CHECK_EQ_INT(login_step(&later, LIT("\x16\3\1\2\0\1"), &step), LOGIN_BAD);
-	CHECK_EQ_INT(login_step(&inside, LIT("\x16\3\1\2\0\1"), &step), LOGIN_BAD);
+	CHECK_EQ_INT(login_step(&later, LIT("\x16\3\1\2\0\1"), &step), LOGIN_CLOSE);
+	CHECK_EQ_INT(login_step(&inside, LIT("\x16\3\1\2\0\1"), &step), LOGIN_CLOSE);
 }
 
 TEST(cancel_requests)
@@ -376,11 +375,10 @@ TEST(cancel_requests)
 		}
 		else
 		{
-			CHECK_EQ_INT(verdict, LOGIN_BAD);
-			CHECK(refused(REFUSE_PROTOCOL_VIOLATION, "invalid length of cancel request packet"));
+			CHECK_EQ_INT(verdict, LOGIN_CLOSE);
 		}
 	}
-	CHECK_EQ_INT(first_step(STARTUP_CANCEL, bytes_of(rest, 2)), LOGIN_BAD);
+	CHECK_EQ_INT(first_step(STARTUP_CANCEL, bytes_of(rest, 2)), LOGIN_CLOSE);
 	CHECK_EQ_INT(login_step(&state, packet(STARTUP_CANCEL, bytes_of(rest, 8)), &step), LOGIN_CANCEL);
 }
 

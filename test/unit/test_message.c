@@ -486,6 +486,7 @@ TEST(refusals_have_the_documented_states)
 		{REFUSE_ORIGIN_UNREACHABLE, "08001", "timeout", "could not connect to origin: timeout"},
 		{REFUSE_STATEMENT_MODE, "25001", NULL, "transactions are not allowed with pool_mode statement"},
 		{REFUSE_SLOW_READER, "57P01", NULL, NULL},
+		{REFUSE_TOO_MANY_POOLS, "53400", "o", "no room for another pool of links to origin \"o\""},
 		{REFUSE_TOO_MANY_STATEMENTS, "53400", NULL, "too many prepared statements in this session"},
 		{REFUSE_TOO_MANY_SETTINGS, "53400", NULL, "too many distinct settings"},
 		{REFUSE_TOO_MANY_PENDING, "54000", NULL, NULL},
@@ -539,6 +540,7 @@ TEST(refusals_name_what_changes_them)
 		{REFUSE_IDLE_TRANSACTION, "hyperpool.alter_origin("},
 		{REFUSE_STATEMENT_MODE, "hyperpool.alter_origin("},
 		{REFUSE_SLOW_READER, "hyperpool.share_buffer"},
+		{REFUSE_TOO_MANY_POOLS, "hyperpool.max_pools"},
 		{REFUSE_TOO_MANY_STATEMENTS, "hyperpool.max_session_statements"},
 		{REFUSE_TOO_MANY_SETTINGS, "hyperpool.max_settings"},
 	};
