@@ -64,9 +64,15 @@ cancel_timed_out(ReactorTimer *timer)
 {
 	struct LinkCancel *c = (struct LinkCancel *) ((char *) timer - offsetof(struct LinkCancel, timer));
 
-	/* It may still arrive: whoever used the link next could be hit. */
-	if (c->link)
-		c->link->poisoned = true;
+	OriginLink *link = c->link;
+
+	/* It may still arrive: nobody may use the link next. And an origin that does not take a cancel request answers nothing else. */
+	c->link = NULL;
+	if (link)
+	{
+		link->cancel = NULL;
+		link_break(link, "08006", "the origin took neither the statement nor a request to cancel it");
+	}
 	cancel_end(c);
 }
 

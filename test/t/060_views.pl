@@ -39,7 +39,7 @@ TODO: {
 	local $TODO = 'nobody tells the row of a link whose it is (client_row)';
 	is($gateway->sql('SELECT count(*) FROM hyperpool.links l JOIN hyperpool.clients c USING (client_id) WHERE c.link_id = l.link_id AND c.worker = l.worker'), '3', 'each with its client');
 }
-is($gateway->sql(q{SELECT count(*) FROM hyperpool.links WHERE state = 'busy'}), '3', 'all of them busy');
+is($gateway->sql(q{SELECT count(*) FROM hyperpool.links WHERE state = 'active'}), '3', 'all of them at work');
 
 # ---- pools ----
 is($gateway->sql('SELECT origin, origin_user, pool_mode, cl_active, cl_waiting, sv_active, sv_idle, sv_login, sv_bound, maxwait > interval $$0$$, pool_size, paused FROM hyperpool.pools'),
