@@ -218,6 +218,8 @@ session_free(ClientSession *s)
 	buffer_free(&s->in);
 	buffer_free(&s->out);
 	buffer_free(&s->refusal);
+	if (s->deallocating)
+		session_note_free(s->deallocating);
 	if (handling == s)
 		handling = NULL;
 	s->next = unused;

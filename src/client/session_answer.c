@@ -36,8 +36,10 @@ fault_owner(ClientSession *s)
 /* ---- bytes ---- */
 
 static void
-pass_bytes(ClientSession *s, Bytes bytes)
+pass_bytes(ClientSession *s, LinkExchange *e, Bytes bytes)
 {
+	if (e->muted)
+		return;
 	if (unlikely(hyperpool_test_fault && hyperpool_test_fault[0]))
 	{
 		if (fault_is("swap_answers"))
@@ -157,8 +159,42 @@ undo(ClientSession *s, SessionNote *note, LinkOutcome outcome)
 			break;
 		case NOTE_DEALLOCATE:
 		case NOTE_RENAMED:
+		case NOTE_LEARN:
+		case NOTE_COMPARE:
 			break;
 	}
+}
+
+/*
+ * The statement looks otherwise than this client was told, because DDL has come between: as on a direct connection it fails. What
+ * has been sent behind it must not be seen; what it may have done must not last, so an autocommit write is let pass.
+ */
+static void
+compare_shape(ClientSession *s, LinkExchange *e, const SessionNote *note)
+{
+	const Statement *statement = note->prior;
+	bool		in_transaction = link_status(s->link) != TX_IDLE;
+
+	if (digest_equal(statement->shape, e->shape) || e->muted || (!in_transaction && (s->effects & EFFECT_WRITES)))
+		return;
+	message_put_error(&s->out, ANS_ERROR, "ERROR", "0A000", "cached plan must not change result type", NULL, NULL);
+	session_flush(s);
+	e->muted = true;
+	/* on this link it stands for what the client was not told */
+	link_statements_remove(link_statements(s->link), note->number);
+	link_wear_out(s->link);
+}
+
+/* The end of an exchange whose answer was replaced by an error of ours. */
+static void
+end_muted(ClientSession *s, LinkExchange *e)
+{
+	bool		fails = e->x.status == TX_OPEN;
+
+	if (fails && !link_fail_transaction(s->link, false))
+		fails = false;
+	message_put_ready(&s->out, fails ? TX_FAILED : e->x.status);
+	session_flush(s);
 }
 
 static void
@@ -166,6 +202,18 @@ fulfil(ClientSession *s, LinkExchange *e, SessionNote *note)
 {
 	Statement  *gone;
 
+	if (note->what == NOTE_LEARN)
+	{
+		note->prior->shape = e->shape;
+		note->prior->shape_known = true;
+		note->prior->shape_settings = s->settings->id;
+		return;
+	}
+	if (note->what == NOTE_COMPARE)
+	{
+		compare_shape(s, e, note);
+		return;
+	}
 	if (note->what != NOTE_DEALLOCATE || e->failed)
 		return;
 	gone = names_take(&s->names, bytes_of(note->name, note->name_len));
@@ -180,7 +228,8 @@ on_ask(ClientSession *s, LinkExchange *e, const LinkNews *news)
 {
 	SessionNote *note = news->ask->note;
 
-	s->risky--;
+	if (note->what != NOTE_LEARN && note->what != NOTE_COMPARE)
+		s->risky--;
 	if (news->outcome == OUTCOME_ANSWERED)
 		fulfil(s, e, note);
 	else
@@ -202,7 +251,15 @@ forget_statements(ClientSession *s)
 static void
 on_tag(ClientSession *s, Bytes tag)
 {
-	if (bytes_equal_str(tag, "DEALLOCATE ALL"))
+	if (bytes_equal_str(tag, "DEALLOCATE") && s->deallocating)
+	{
+		Statement  *gone = names_take(&s->names, bytes_of(s->deallocating->name, s->deallocating->name_len));
+
+		if (gone)
+			statement_unref(pools_statements(), gone);
+		link_statements_remove(link_statements(s->link), s->deallocating->number);
+	}
+	else if (bytes_equal_str(tag, "DEALLOCATE ALL"))
 	{
 		names_clear(&s->names, pools_statements());
 		link_discarded(s->link, false);
@@ -343,9 +400,20 @@ session_quiet(ClientSession *s)
 }
 
 static void
+forget_deallocating(ClientSession *s)
+{
+	if (s->deallocating)
+		session_note_free(s->deallocating);
+	s->deallocating = NULL;
+}
+
+static void
 on_end(ClientSession *s, LinkExchange *e)
 {
 	count_exchange(s, e);
+	forget_deallocating(s);
+	if (e->muted)
+		end_muted(s, e);
 	if (e == s->tail)
 		s->tail = NULL;
 	s->answered_at = reactor_now(session_reactor);
@@ -470,10 +538,11 @@ session_on_message(LinkExchange *e, const LinkNews *news)
 	switch (news->kind)
 	{
 		case LINK_BYTES:
-			pass_bytes(s, news->bytes);
+			pass_bytes(s, e, news->bytes);
 			break;
 		case LINK_ERROR:
-			pass_error(s, news);
+			if (!e->muted)
+				pass_error(s, news);
 			break;
 		case LINK_ASK:
 			on_ask(s, e, news);

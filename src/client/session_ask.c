@@ -61,7 +61,7 @@ session_attach(ClientSession *s, OriginLink *link)
 	s->effects = 0;
 	s->active_since = reactor_now(session_reactor);
 	link_on_lost(link, session_on_link_lost, s);
-	if (!link_apply_settings(link, s->settings) || (s->failed_transaction && !link_fail_transaction(link)))
+	if (!link_apply_settings(link, s->settings) || (s->failed_transaction && !link_fail_transaction(link, true)))
 		link_break_now(link);
 	s->failed_transaction = false;
 }
@@ -275,6 +275,28 @@ add_effects(ClientSession *s, uint32 effects)
 	s->effects |= effects;
 }
 
+/*
+ * Asks for the description of a statement that was just sent to be parsed under `name`; the client does not see the answer. After
+ * its own Parse the shape is learnt; after ours it must be that shape, or the client would decode rows that are not what it was told.
+ */
+static bool
+ask_shape(ClientSession *s, Statement *statement, Bytes name, uint32 number, bool learn)
+{
+	SessionNote *what;
+
+	if (!learn && !(statement->shape_known && statement->shape_settings == s->settings->id))
+		return true;
+	what = session_note_make(learn ? NOTE_LEARN : NOTE_COMPARE, bytes_of("", 0), statement, number);
+	if (what == NULL)
+		return false;
+	statement_ref(statement);
+	message_put_named(link_outbound(s->link), MSG_DESCRIBE, 'S', name);
+	if (!note(s, ASK_DESCRIBE_STATEMENT, ASK_FOR_US, number, what))
+		return false;
+	s->risky--;					/* it gives and takes no name */
+	return true;
+}
+
 /* The link's unnamed statement is to be this one: sends its Parse if it is not. */
 static bool
 prepare_unnamed(ClientSession *s, Statement *statement)
@@ -340,7 +362,7 @@ prepare_on_link(ClientSession *s, Statement *statement, char buf[LINK_NAME_MAX],
 		*name = link_statement_name(*number, buf);
 		message_put_parse(link_outbound(s->link), *name, statement_text(statement), statement_types(statement));
 		counter_add(s->counters, COUNT_LINK_PARSES, 1);
-		return note(s, ASK_PARSE, ASK_FOR_US, *number, NULL);
+		return note(s, ASK_PARSE, ASK_FOR_US, *number, NULL) && ask_shape(s, statement, *name, *number, false);
 	}
 	*name = link_statement_name(*number, buf);
 	return true;
@@ -487,20 +509,55 @@ ask_query(ClientSession *s, const Frame *frame)
 
 /* ---- Parse ---- */
 
+/*
+ * DEALLOCATE or EXECUTE of a statement that was named by the protocol, sent as a statement itself (psycopg does): on this link the
+ * text must say the link's name. *done: the Parse is sent.
+ */
+static bool
+parse_renamed(ClientSession *s, Statement *statement, bool *done)
+{
+	const StatementFacts *facts = analyze_facts(statement, s->safe_encoding);
+	Bytes		target = facts->target ? bytes_str(facts->target) : bytes_of("", 0);
+	Statement  *meant = target.len > 0 ? names_get(&s->names, target) : NULL;
+	ByteBuffer	text = {0};
+	char		buf[LINK_NAME_MAX];
+	Bytes		name;
+	uint32		number;
+
+	*done = false;
+	if (meant == NULL || pool_origin_is_pooled(s->pool))
+		return true;
+	if (!prepare_on_link(s, meant, buf, &name, &number))
+		return false;
+	if (!analyze_rename(statement_text(statement), facts->target, name, &text))
+		return true;
+	message_put_parse(link_outbound(s->link), bytes_of("", 0), buffer_view(&text), statement_types(statement));
+	buffer_free(&text);
+	link_flush(s->link);
+	*done = true;
+	if (facts->kind == STATEMENT_DEALLOCATE && s->deallocating == NULL)
+		s->deallocating = session_note_make(NOTE_DEALLOCATE, target, NULL, number);
+	return true;
+}
+
 static SessionStep
 parse_unnamed(ClientSession *s, const Frame *frame, Statement *statement)
 {
 	void	   *what = NULL;
+	bool		done;
 
 	if (s->tail->x.count > 0)
 		what = session_note_make(NOTE_UNNAMED, bytes_of("", 0), s->unnamed, 0);
 	else if (s->unnamed)
 		statement_unref(pools_statements(), s->unnamed);
 	s->unnamed = statement;
+	if (!parse_renamed(s, statement, &done))
+		return STEP_GONE;
 	link_set_unnamed(s->link, statement);
 	if (!note(s, ASK_PARSE, ASK_FOR_CLIENT, 0, what))
 		return STEP_GONE;
-	send_raw(s, frame);
+	if (!done)
+		send_raw(s, frame);
 	return STEP_TAKEN;
 }
 
@@ -574,7 +631,9 @@ parse_named(ClientSession *s, const ParseMessage *m, Statement *statement)
 	message_put_parse(link_outbound(s->link), name, m->text, m->types);
 	link_flush(s->link);
 	counter_add(s->counters, COUNT_LINK_PARSES, 1);
-	return note(s, ASK_PARSE, ASK_FOR_CLIENT, number, what) ? STEP_TAKEN : STEP_GONE;
+	if (!note(s, ASK_PARSE, ASK_FOR_CLIENT, number, what) || !ask_shape(s, statement, name, number, true))
+		return STEP_GONE;
+	return STEP_TAKEN;
 }
 
 /* Too long to be remembered (hyperpool.max_statement_size): it lives on this link alone, which stays with the client. */

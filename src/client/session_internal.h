@@ -82,6 +82,7 @@ typedef struct ClientSession
 	ClientRow  *row;
 	Oid			role;
 	OriginCounters *counters;
+	struct SessionNote *deallocating;	/* the name that an Execute of DEALLOCATE is about to take away */
 	struct SessionLogin *login; /* while STARTING */
 	struct SessionSettings *reading;	/* while its settings are read back */
 } ClientSession;
@@ -141,6 +142,8 @@ typedef enum NoteWhat
 	NOTE_CLOSED,				/* a Close took `name` from `prior`: give it back */
 	NOTE_UNNAMED,				/* the unnamed statement was replaced: `prior` comes back if the ask was skipped */
 	NOTE_DEALLOCATE,			/* DEALLOCATE name: if it went well the name is gone */
+	NOTE_LEARN,					/* the description of `prior` comes from its own Parse: remember it */
+	NOTE_COMPARE,				/* it comes from a Parse of ours on another link: it must be the remembered one */
 	NOTE_RENAMED				/* the error speaks of the link's name: say the client's */
 } NoteWhat;
 

@@ -73,6 +73,28 @@ message_read_execute(Bytes body, ExecuteMessage *out)
 	return reader_done(&r);
 }
 
+Digest128
+message_row_shape(Bytes body)
+{
+	ByteReader	r = reader_of(body);
+	ByteBuffer	kept = {0};
+	uint16_t	columns = read_u16(&r);
+	Digest128	digest;
+
+	while (columns-- > 0 && !r.bad)
+	{
+		buffer_put_cstr(&kept, read_cstr(&r));
+		read_bytes(&r, 6);		/* table OID and column number */
+		buffer_put_u32(&kept, read_u32(&r));
+		buffer_put_u16(&kept, read_u16(&r));
+		buffer_put_u32(&kept, read_u32(&r));
+		read_u16(&r);			/* format: not known before Bind */
+	}
+	digest = digest_of(r.bad || kept.failed ? body : buffer_view(&kept));
+	buffer_free(&kept);
+	return digest;
+}
+
 bool
 message_read_parameter_status(Bytes body, Bytes *name, Bytes *value)
 {

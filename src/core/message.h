@@ -78,6 +78,11 @@ extern bool message_read_bind(Bytes body, BindMessage *out);	/* body may be the 
 extern bool message_read_named(Bytes body, NamedMessage *out);
 extern bool message_read_execute(Bytes body, ExecuteMessage *out);
 extern bool message_read_parameter_status(Bytes body, Bytes *name, Bytes *value);
+/*
+ * What a client must know of a RowDescription to read its rows: names, types, sizes and modifiers, but not which table a column comes from
+ * (a table made anew has another OID, and rows that look the same). Of a malformed body: of its bytes.
+ */
+extern Digest128 message_row_shape(Bytes body);
 /* Field `code` ('S','V','C','M','D','H' …) of an ErrorResponse or NoticeResponse; len 0 if absent. */
 extern Bytes message_error_field(Bytes body, uint8_t code);
 /* True for an ErrorResponse whose severity ends the connection (FATAL, PANIC; 'V' field, else 'S'). */

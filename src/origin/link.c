@@ -704,6 +704,26 @@ note_tag(LinkExchange *e, const Frame *frame)
 	}
 }
 
+/* A description that was asked by us: what rows and parameters look like, but for the names of tables and columns. */
+static void
+note_shape(LinkExchange *e, const Frame *frame)
+{
+	Digest128	digest;
+
+	switch (frame->type)
+	{
+		case ANS_PARAMETER_DESCRIPTION:
+			e->shape = digest_of(frame->body);
+			break;
+		case ANS_ROW_DESCRIPTION:
+		case ANS_NO_DATA:
+			digest = frame->type == ANS_NO_DATA ? digest_of(frame->body) : message_row_shape(frame->body);
+			e->shape.lo = e->shape.lo * 31 + digest.lo;
+			e->shape.hi = e->shape.hi * 31 + digest.hi;
+			break;
+	}
+}
+
 /* One message (or its first piece) that answers the exchange at the head. False: the link is broken. */
 static bool
 on_answer(OriginLink *link, const Frame *frame, Run *run)
@@ -725,6 +745,7 @@ on_answer(OriginLink *link, const Frame *frame, Run *run)
 			break;
 		case ANSWER_SWALLOW:
 			run_deliver(e, run);
+			note_shape(e, frame);
 			break;
 		case ANSWER_PASS_ERROR:
 			if (!frame->last)

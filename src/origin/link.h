@@ -97,6 +97,8 @@ struct LinkExchange
 	uint64		starts_at;		/* place of its first byte in all that the link has sent */
 	uint8		purpose;		/* the link's own: LinkPurpose */
 	bool		failed;			/* the origin answered it with an error */
+	bool		muted;			/* the owner has told its client an error of its own: nothing more of the answer is wanted */
+	Digest128	shape;			/* of the description (ParameterDescription, RowDescription) that was swallowed last */
 };
 
 extern void links_init(Reactor *reactor);
@@ -139,8 +141,8 @@ extern void link_make_answers(LinkExchange *e);
 /* Called once when the link breaks, after the LINK_LOST of what was in flight: the pointer is dead for the holder then. NULL: nobody. */
 extern void link_on_lost(OriginLink *link, void (*on_lost) (void *owner), void *owner);
 extern void link_break_now(OriginLink *link);	/* memory ran out in the middle of asking */
-/* Puts the link into a failed transaction, as its client believes it is in one. */
-extern bool link_fail_transaction(OriginLink *link);
+/* Puts the link into a failed transaction, as its client believes it is in one: begins one (begin), or fails the one it is in. */
+extern bool link_fail_transaction(OriginLink *link, bool begin);
 /* A client message was sent only in part (true) or its rest has followed (false). */
 extern void link_set_cut(OriginLink *link, bool cut);
 /* Messages that come while nothing is asked (notifications to a bound client) go here; true = taken. NULL: dropped. */

@@ -10,7 +10,10 @@ use RawClient;
 use Test::More;
 use Time::HiRes qw(sleep time);
 
-my $gateway = Gateway->new(workers => 2, settings => "restart_after_crash = on\nhyperpool.drain_timeout = 2s\n", options => 'pool_size => 3');
+my $gateway = Gateway->new(workers => 2, settings => q{
+restart_after_crash = on
+hyperpool.drain_timeout = 3s
+}, options => 'pool_size => 3');
 
 sub serves
 {
@@ -30,13 +33,14 @@ sub all_serve
 for my $kind ('worker', 'worker', 'manager', 'scout')
 {
 	my $idle = $gateway->client;
-	my $busy = $gateway->client;
-	$busy->query('BEGIN');
+	my @busy = map { $gateway->client } 1 .. 3;    # most likely of both workers
+	$_->query('BEGIN') for @busy;
 	my $pid = $gateway->sql("SELECT min(pid) FROM pg_stat_activity WHERE backend_type = 'hyperpool $kind'");
 	is($gateway->sql("SELECT pg_terminate_backend($pid)"), 't', "a $kind is ended");
+	is(join(' ', map { $_->query('COMMIT', 10)->{tags}[0] // 'cut off' } @busy), 'COMMIT COMMIT COMMIT', 'transactions may end within drain_timeout');
 	is($gateway->wait_for("SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'hyperpool $kind' AND pid <> $pid", $kind eq 'worker' ? 2 : 1), $kind eq 'worker' ? 2 : 1, 'another takes its place');
 	is(Gateway::wait_until(\&all_serve, '', 20), '', 'all serve');
-	for my $client ($idle, $busy)
+	for my $client ($idle, @busy)
 	{
 		my $answer = $client->query('SELECT 1', 10);
 		ok($answer->{done} || $answer->{closed}, 'a former client is told, or goes on');

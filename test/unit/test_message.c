@@ -554,3 +554,20 @@ TEST(refusals_name_what_changes_them)
 	}
 	CHECK(refusal_row((Refusal) 9999) != NULL);
 }
+
+TEST(the_shape_of_rows_is_not_where_they_come_from)
+{
+	static const uint8_t one[] = {0, 1, 'a', 0, 0, 0, 0, 9, 0, 1, 0, 0, 0, 23, 0, 4, 255, 255, 255, 255, 0, 0};
+	uint8_t		other[sizeof(one)];
+
+	memcpy(other, one, sizeof(one));
+	other[7] = 10;				/* another table */
+	other[9] = 2;				/* another column of it */
+	CHECK(digest_equal(message_row_shape(bytes_of(one, sizeof(one))), message_row_shape(bytes_of(other, sizeof(other)))));
+	other[13] = 25;				/* another type */
+	CHECK(!digest_equal(message_row_shape(bytes_of(one, sizeof(one))), message_row_shape(bytes_of(other, sizeof(other)))));
+	memcpy(other, one, sizeof(one));
+	other[2] = 'b';				/* another name */
+	CHECK(!digest_equal(message_row_shape(bytes_of(one, sizeof(one))), message_row_shape(bytes_of(other, sizeof(other)))));
+	CHECK(!digest_equal(message_row_shape(bytes_of(one, sizeof(one))), message_row_shape(bytes_of(one, sizeof(one) - 1))));
+}
