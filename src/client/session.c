@@ -29,6 +29,7 @@ static uint8 scratch[SCRATCH_SIZE];
 static ClientSession *sessions;	/* all of this worker */
 static ClientSession **by_row;	/* client row number -> session */
 static int	count;
+static int	logins;				/* of them in SESSION_STARTING */
 static ClientSession *handling; /* whose event is being handled, for sessions_after_error */
 static bool draining;
 
@@ -63,7 +64,7 @@ sessions_count(void)
 bool
 sessions_accepting(void)
 {
-	return !draining && mem_used() < (size_t) hyperpool_worker_memory * 1024 * 1024;
+	return !draining && logins < hyperpool_login_backlog && mem_used() < (size_t) hyperpool_worker_memory * 1024 * 1024;
 }
 
 /* ---- states ---- */
@@ -94,6 +95,7 @@ session_set_state(ClientSession *s, SessionState state)
 {
 	ClientState shown = row_state(state, s);
 
+	logins += (state == SESSION_STARTING) - (s->state == SESSION_STARTING);
 	s->state = state;
 	if (s->row && (s->row->state != shown || s->row->bound != s->bound))
 	{
@@ -162,6 +164,7 @@ session_accept(int fd, const struct sockaddr_storage *from, bool local)
 		sessions->prev = s;
 	sessions = s;
 	count++;
+	logins++;
 	if (!reactor_add(session_reactor, &s->source, REACTOR_READ))
 	{
 		s->source.fd = -1;
@@ -170,6 +173,18 @@ session_accept(int fd, const struct sockaddr_storage *from, bool local)
 	}
 	if (!session_login_begin(s, from, local))
 		session_close_after_flush(s);
+}
+
+static void
+log_disconnection(const ClientSession *s)
+{
+	const DirectoryRole *role = session_directory ? directory_role_by_oid(session_directory, s->role) : NULL;
+	int64		seconds = (link_wall_clock() - s->row->connect_time) / 1000000;
+
+	ereport(LOG,
+			(errmsg("hyperpool: disconnection: session time: %d:%02d:%02d user=%s origin=%s",
+					(int) (seconds / 3600), (int) (seconds / 60 % 60), (int) (seconds % 60),
+					role ? role->name : "", s->pool ? pool_origin_name(s->pool) : "")));
 }
 
 void
@@ -186,6 +201,8 @@ session_close(ClientSession *s)
 	if (s->source.fd >= 0)
 		reactor_remove(session_reactor, &s->source);
 	transport_close(&s->transport);
+	if (s->row && hyperpool_log_disconnections && OidIsValid(s->role))
+		log_disconnection(s);
 	if (s->row)
 	{
 		by_row[client_row_number(s->row)] = NULL;
@@ -324,6 +341,8 @@ session_arm(ClientSession *s)
 	session_set_timer(s, query == 0 || (idle != 0 && idle < query) ? idle : query);
 }
 
+#define CANCEL_GRACE	INT64CONST(10000000)	/* for the answer to a cancel, microseconds */
+
 static void
 on_limit(ClientSession *s)
 {
@@ -343,8 +362,11 @@ on_limit(ClientSession *s)
 	{
 		s->timed_out = true;
 		counter_add(s->counters, COUNT_QUERY_TIMEOUTS, 1);
+		session_set_timer(s, CANCEL_GRACE);
 		link_cancel(s->link);
 	}
+	else
+		link_close(s->link);	/* the cancel was in vain: an origin that answers nothing is gone */
 }
 
 static void
@@ -468,7 +490,7 @@ session_resume(ClientSession *s)
 static void
 on_end_of_stream(ClientSession *s)
 {
-	if (s->state == SESSION_RELAYING && s->tail && s->tail->x.phase == EXCHANGE_CLOSED)
+	if (s->state == SESSION_RELAYING && s->tail && s->tail->x.phase == EXCHANGE_CLOSED && !frame_inside(&s->reader))
 	{
 		session_set_state(s, SESSION_LEAVING);
 		session_set_timer(s, END_WAIT);

@@ -79,7 +79,7 @@ is_number(void *arg, const Statement *statement)
 	return link_statements_find(link_statements(wanted->s->link), statement, wanted->s->settings) == wanted->number;
 }
 
-/* A Bind or Describe of a named statement failed: the text may name the statement, and its plan may be broken for good. */
+/* A Bind or Describe of a named statement failed: the text may name the statement, or it may have gone from the link. */
 static void
 pass_error_of_statement(ClientSession *s, const LinkNews *news)
 {
@@ -92,14 +92,6 @@ pass_error_of_statement(ClientSession *s, const LinkNews *news)
 		message_put(&s->out, ANS_ERROR, news->bytes);
 	if (bytes_equal_str(message_error_field(news->bytes, 'C'), "26000"))
 		link_statements_remove(link_statements(s->link), news->ask->number);
-	if (bytes_equal_str(message_error_field(news->bytes, 'C'), "0A000"))
-	{
-		Statement  *statement = names_get(&s->names, name);
-
-		/* the client will parse it anew; that must then hold on every link */
-		if (statement)
-			statement->broken = true;
-	}
 }
 
 static void
@@ -170,19 +162,29 @@ undo(ClientSession *s, SessionNote *note, LinkOutcome outcome)
  * has been sent behind it must not be seen; what it may have done must not last, so an autocommit write is let pass.
  */
 static void
-compare_shape(ClientSession *s, LinkExchange *e, const SessionNote *note)
+refuse_shape(ClientSession *s, LinkExchange *e)
 {
-	const Statement *statement = note->prior;
-	bool		in_transaction = link_status(s->link) != TX_IDLE;
-
-	if (digest_equal(statement->shape, e->shape) || e->muted || (!in_transaction && (s->effects & EFFECT_WRITES)))
+	if (e->muted || (link_status(s->link) == TX_IDLE && (s->effects & EFFECT_WRITES)))
 		return;
 	message_put_error(&s->out, ANS_ERROR, "ERROR", "0A000", "cached plan must not change result type", NULL, NULL);
 	session_flush(s);
 	e->muted = true;
-	/* on this link it stands for what the client was not told */
-	link_statements_remove(link_statements(s->link), note->number);
-	link_wear_out(s->link);
+}
+
+/* The description of a statement just prepared on the link has come. */
+static void
+on_shape(ClientSession *s, LinkExchange *e, const SessionNote *note)
+{
+	Shape	   *told = names_shape(&s->names, bytes_of(note->name, note->name_len));
+	Shape	   *there = link_statements_shape(link_statements(s->link), note->number);
+	Shape		now = {true, e->shape};
+
+	if (there)
+		*there = now;
+	if (note->what == NOTE_LEARN && told)
+		*told = now;
+	else if (note->what == NOTE_COMPARE && shapes_differ(told, &now))
+		refuse_shape(s, e);
 }
 
 /* The end of an exchange whose answer was replaced by an error of ours. */
@@ -202,16 +204,9 @@ fulfil(ClientSession *s, LinkExchange *e, SessionNote *note)
 {
 	Statement  *gone;
 
-	if (note->what == NOTE_LEARN)
+	if (note->what == NOTE_LEARN || note->what == NOTE_COMPARE)
 	{
-		note->prior->shape = e->shape;
-		note->prior->shape_known = true;
-		note->prior->shape_settings = s->settings->id;
-		return;
-	}
-	if (note->what == NOTE_COMPARE)
-	{
-		compare_shape(s, e, note);
+		on_shape(s, e, note);
 		return;
 	}
 	if (note->what != NOTE_DEALLOCATE || e->failed)
@@ -607,8 +602,10 @@ session_on_checkout(PoolWaiter *waiter, OriginLink *link)
 	}
 	session_set_state(s, SESSION_IDLE);
 	session_attach(s, link);
+	if (s->link == NULL)
+		return;					/* it broke at once; session_on_link_lost has seen to the rest */
 	session_resume(s);
 	/* its message was not one for the origin after all */
-	if (s->state == SESSION_IDLE && s->link && s->inflight == 0 && !s->bound && !s->reading)
+	if (s->state == SESSION_IDLE && s->link == link && s->inflight == 0 && !s->bound && !s->reading)
 		session_quiet(s);
 }

@@ -61,6 +61,7 @@ session_attach(ClientSession *s, OriginLink *link)
 	s->effects = 0;
 	s->active_since = reactor_now(session_reactor);
 	link_on_lost(link, session_on_link_lost, s);
+	link_set_client(link, client_row_number(s->row) + 1);
 	if (!link_apply_settings(link, s->settings) || (s->failed_transaction && !link_fail_transaction(link, true)))
 		link_break_now(link);
 	s->failed_transaction = false;
@@ -276,22 +277,19 @@ add_effects(ClientSession *s, uint32 effects)
 }
 
 /*
- * Asks for the description of a statement that was just sent to be parsed under `name`; the client does not see the answer. After
- * its own Parse the shape is learnt; after ours it must be that shape, or the client would decode rows that are not what it was told.
+ * Asks for the description of a statement that was just sent to be parsed under `name`; the client does not see the answer. After its
+ * own Parse the shape is learnt (NOTE_LEARN); after ours it must be the one the client was told (NOTE_COMPARE), or it would decode rows by
+ * a wrong description.
  */
 static bool
-ask_shape(ClientSession *s, Statement *statement, Bytes name, uint32 number, bool learn)
+ask_shape(ClientSession *s, NoteWhat what, Bytes client_name, Bytes name, uint32 number)
 {
-	SessionNote *what;
+	SessionNote *shape_note = session_note_make(what, client_name, NULL, number);
 
-	if (!learn && !(statement->shape_known && statement->shape_settings == s->settings->id))
-		return true;
-	what = session_note_make(learn ? NOTE_LEARN : NOTE_COMPARE, bytes_of("", 0), statement, number);
-	if (what == NULL)
+	if (shape_note == NULL)
 		return false;
-	statement_ref(statement);
 	message_put_named(link_outbound(s->link), MSG_DESCRIBE, 'S', name);
-	if (!note(s, ASK_DESCRIBE_STATEMENT, ASK_FOR_US, number, what))
+	if (!note(s, ASK_DESCRIBE_STATEMENT, ASK_FOR_US, number, shape_note))
 		return false;
 	s->risky--;					/* it gives and takes no name */
 	return true;
@@ -342,9 +340,10 @@ enter_on_link(ClientSession *s, Statement *statement, bool *ok)
  * Behind a pooler every exchange may meet another session: there it is always the unnamed one, prepared anew.
  */
 static bool
-prepare_on_link(ClientSession *s, Statement *statement, char buf[LINK_NAME_MAX], Bytes *name, uint32 *number)
+prepare_on_link(ClientSession *s, Bytes client_name, Statement *statement, char buf[LINK_NAME_MAX], Bytes *name, uint32 *number)
 {
-	bool		ok;
+	const Shape *told = names_shape(&s->names, client_name);
+	bool		ok = true;
 
 	*number = 0;
 	*name = bytes_of("", 0);
@@ -354,18 +353,24 @@ prepare_on_link(ClientSession *s, Statement *statement, char buf[LINK_NAME_MAX],
 		return prepare_unnamed(s, statement);
 	}
 	*number = link_statements_find(link_statements(s->link), statement, s->settings);
-	if (*number == 0)
+	if (*number != 0)
 	{
-		*number = enter_on_link(s, statement, &ok);
-		if (!ok)
-			return false;
 		*name = link_statement_name(*number, buf);
-		message_put_parse(link_outbound(s->link), *name, statement_text(statement), statement_types(statement));
-		counter_add(s->counters, COUNT_LINK_PARSES, 1);
-		return note(s, ASK_PARSE, ASK_FOR_US, *number, NULL) && ask_shape(s, statement, *name, *number, false);
+		if (!shapes_differ(told, link_statements_shape(link_statements(s->link), *number)))
+			return true;
+		/* the link or the client is behind the times: the origin knows which */
+		message_put_named(link_outbound(s->link), MSG_CLOSE, 'S', *name);
+		ok = note(s, ASK_CLOSE, ASK_FOR_US, 0, NULL);
 	}
+	else
+		*number = enter_on_link(s, statement, &ok);
+	if (!ok)
+		return false;
 	*name = link_statement_name(*number, buf);
-	return true;
+	message_put_parse(link_outbound(s->link), *name, statement_text(statement), statement_types(statement));
+	counter_add(s->counters, COUNT_LINK_PARSES, 1);
+	return note(s, ASK_PARSE, ASK_FOR_US, *number, NULL) &&
+		(told == NULL || !told->known || ask_shape(s, NOTE_COMPARE, client_name, *name, *number));
 }
 
 /*
@@ -402,7 +407,7 @@ resolve_name(ClientSession *s, Bytes name, char buf[LINK_NAME_MAX], Bytes *sent,
 		return unknown_name(s, name, sent, what);
 	add_effects(s, effects_of(s, statement));
 	if (name.len > 0)
-		return prepare_on_link(s, statement, buf, sent, number);
+		return prepare_on_link(s, name, statement, buf, sent, number);
 	*sent = name;
 	return prepare_unnamed(s, statement);
 }
@@ -424,7 +429,7 @@ rename_query(ClientSession *s, Bytes query, const StatementFacts *facts, bool *d
 	*done = false;
 	if (statement == NULL || pool_origin_is_pooled(s->pool))
 		return true;
-	if (!prepare_on_link(s, statement, buf, &name, &number))
+	if (!prepare_on_link(s, target, statement, buf, &name, &number))
 		return false;
 	if (s->tail->x.count > 0 && s->tail->x.phase == EXCHANGE_OPEN)
 	{
@@ -527,7 +532,7 @@ parse_renamed(ClientSession *s, Statement *statement, bool *done)
 	*done = false;
 	if (meant == NULL || pool_origin_is_pooled(s->pool))
 		return true;
-	if (!prepare_on_link(s, meant, buf, &name, &number))
+	if (!prepare_on_link(s, target, meant, buf, &name, &number))
 		return false;
 	if (!analyze_rename(statement_text(statement), facts->target, name, &text))
 		return true;
@@ -570,7 +575,7 @@ parse_taken_name(ClientSession *s, const ParseMessage *m)
 	uint32		number;
 	void	   *what;
 
-	if (!prepare_on_link(s, names_get(&s->names, m->name), buf, &name, &number))
+	if (!prepare_on_link(s, m->name, names_get(&s->names, m->name), buf, &name, &number))
 		return STEP_GONE;
 	what = session_note_make(NOTE_RENAMED, m->name, NULL, number);
 	if (what == NULL || !note(s, ASK_PARSE, ASK_FOR_CLIENT, 0, what))
@@ -595,11 +600,6 @@ name_for_parse(ClientSession *s, Statement *statement, char buf[LINK_NAME_MAX], 
 	{
 		link_set_unnamed(s->link, NULL);
 		return true;
-	}
-	if (statement->broken)
-	{
-		statement->broken = false;
-		statement->generation++;
 	}
 	*number = link_statements_find(link_statements(s->link), statement, s->settings);
 	if (*number == 0)
@@ -631,7 +631,7 @@ parse_named(ClientSession *s, const ParseMessage *m, Statement *statement)
 	message_put_parse(link_outbound(s->link), name, m->text, m->types);
 	link_flush(s->link);
 	counter_add(s->counters, COUNT_LINK_PARSES, 1);
-	if (!note(s, ASK_PARSE, ASK_FOR_CLIENT, number, what) || !ask_shape(s, statement, name, number, true))
+	if (!note(s, ASK_PARSE, ASK_FOR_CLIENT, number, what) || !ask_shape(s, NOTE_LEARN, m->name, name, number))
 		return STEP_GONE;
 	return STEP_TAKEN;
 }

@@ -142,8 +142,8 @@ typedef enum NoteWhat
 	NOTE_CLOSED,				/* a Close took `name` from `prior`: give it back */
 	NOTE_UNNAMED,				/* the unnamed statement was replaced: `prior` comes back if the ask was skipped */
 	NOTE_DEALLOCATE,			/* DEALLOCATE name: if it went well the name is gone */
-	NOTE_LEARN,					/* the description of `prior` comes from its own Parse: remember it */
-	NOTE_COMPARE,				/* it comes from a Parse of ours on another link: it must be the remembered one */
+	NOTE_LEARN,					/* the description is that of the client's own Parse: remember it */
+	NOTE_COMPARE,				/* it is that of a Parse of ours on another link: it must be the remembered one */
 	NOTE_RENAMED				/* the error speaks of the link's name: say the client's */
 } NoteWhat;
 

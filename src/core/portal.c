@@ -24,6 +24,7 @@ typedef struct StatementName
 	size_t		name_len;
 	uint64_t	hash;
 	Statement  *statement;		/* NULL: the slot is free */
+	Shape		shape;
 } StatementName;
 
 /* The slot of the name, or the free one where it would go. The map has memory and a free slot. */
@@ -99,6 +100,7 @@ names_put(StatementNames *map, Bytes name, Statement *s)
 	entry.name_len = name.len;
 	entry.hash = digest_of(name).lo;
 	entry.statement = s;
+	entry.shape.known = false;
 	map->names[names_slot(map, name, entry.hash)] = entry;
 	map->count++;
 	return true;
@@ -126,6 +128,17 @@ names_close_gap(StatementNames *map, uint32_t i)
 		map->names[i] = map->names[j];
 		i = j;
 	}
+}
+
+Shape *
+names_shape(const StatementNames *map, Bytes name)
+{
+	StatementName *entry;
+
+	if (map->count == 0)
+		return NULL;
+	entry = &map->names[names_slot(map, name, digest_of(name).lo)];
+	return entry->statement != NULL ? &entry->shape : NULL;
 }
 
 Bytes
@@ -184,7 +197,7 @@ typedef struct LinkStatement
 {
 	Statement  *statement;		/* a reference */
 	const SettingsVector *settings; /* a reference, or NULL */
-	uint32_t	generation;		/* of the statement, when it was prepared */
+	Shape		shape;
 	uint32_t	number;
 	uint64_t	used_in;		/* the map's flight when last found or added */
 	struct LinkStatement *next_by_key;
@@ -368,27 +381,11 @@ link_statements_find(LinkStatements *map, const Statement *s, const SettingsVect
 
 	while (entry != NULL && !(entry->statement == s && entry->settings == settings))
 		entry = entry->next_by_key;
-	if (entry == NULL || entry->generation != s->generation)
+	if (entry == NULL)
 		return 0;
 	used_remove(map, entry);
 	used_append(map, entry);
 	return entry->number;
-}
-
-/* Takes out what was prepared under an older generation of s; its number, or 0. */
-static uint32_t
-drop_outdated(LinkStatements *map, const Statement *s, const SettingsVector *settings)
-{
-	LinkStatement *entry = *key_bucket(map, s, settings);
-	uint32_t	number;
-
-	while (entry != NULL && !(entry->statement == s && entry->settings == settings))
-		entry = entry->next_by_key;
-	if (entry == NULL)
-		return 0;
-	number = entry->number;
-	entry_drop(map, entry);
-	return number;
 }
 
 /*
@@ -423,10 +420,7 @@ link_statements_add(LinkStatements *map, Statement *s, const SettingsVector *set
 	settings_ref(settings);
 	entry->statement = s;
 	entry->settings = settings;
-	entry->generation = s->generation;
-	*evicted = drop_outdated(map, s, settings);
-	if (*evicted == 0)
-		*evicted = make_room(map);
+	*evicted = make_room(map);
 	if (map->count >= map->nbuckets)
 		buckets_grow(map);
 	entry->number = ++map->last_number;
@@ -434,6 +428,16 @@ link_statements_add(LinkStatements *map, Statement *s, const SettingsVector *set
 	used_append(map, entry);
 	map->count++;
 	return entry->number;
+}
+
+Shape *
+link_statements_shape(LinkStatements *map, uint32_t number)
+{
+	LinkStatement *entry = *number_bucket(map, number);
+
+	while (entry != NULL && entry->number != number)
+		entry = entry->next_by_number;
+	return entry != NULL ? &entry->shape : NULL;
 }
 
 void

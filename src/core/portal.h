@@ -16,6 +16,19 @@
 #include "core/settings.h"
 #include "core/statement.h"
 
+/* What a statement's parameters and rows look like: a client decodes by what it was told, a link has what the tables were when it parsed. */
+typedef struct Shape
+{
+	bool		known;
+	Digest128	digest;
+} Shape;
+
+static inline bool
+shapes_differ(const Shape *a, const Shape *b)
+{
+	return a && b && a->known && b->known && !digest_equal(a->digest, b->digest);
+}
+
 /* ---- a client's named statements; zeroed memory is an empty map and holds no memory ---- */
 
 typedef struct StatementNames
@@ -31,6 +44,8 @@ extern Statement *names_get(const StatementNames *map, Bytes name);
 extern bool names_put(StatementNames *map, Bytes name, Statement *s);
 /* Removes the name and hands its reference to the caller; NULL if absent. */
 extern Statement *names_take(StatementNames *map, Bytes name);
+/* The shape the client was told of this name; NULL: no such name. Valid until the map changes. */
+extern Shape *names_shape(const StatementNames *map, Bytes name);
 /* The name of a statement (any, if it has several), or len 0. A walk over all: for error texts. */
 extern Bytes names_of(const StatementNames *map, bool (*is_it) (void *arg, const Statement *s), void *arg);
 extern void names_clear(StatementNames *map, StatementTable *table);	/* releases everything */
@@ -56,6 +71,8 @@ extern uint32_t link_statements_find(LinkStatements *map, const Statement *s, co
  * the last link_statements_settle() are never evicted: a map full of those grows by one instead.
  */
 extern uint32_t link_statements_add(LinkStatements *map, Statement *s, const SettingsVector *settings, uint32_t *evicted);
+/* The shape of what is prepared under this number; NULL: nothing is. Valid until the map changes. */
+extern Shape *link_statements_shape(LinkStatements *map, uint32_t number);
 extern void link_statements_remove(LinkStatements *map, uint32_t number);	/* its Parse failed, or it was deallocated */
 extern void link_statements_settle(LinkStatements *map);	/* nothing of it is in flight now */
 extern void link_statements_clear(LinkStatements *map);	/* DEALLOCATE ALL, DISCARD ALL */

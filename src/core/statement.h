@@ -58,11 +58,6 @@ typedef struct Statement
 	uint32_t	refs;
 	uint32_t	text_len;
 	uint32_t	types_len;		/* 4 bytes a type OID, network order; at most 65535 types */
-	uint32_t	generation;		/* what was prepared under an older one is prepared anew */
-	bool		shape_known;
-	uint32_t	shape_settings;	/* id of the settings vector under which the shape was learnt */
-	Digest128	shape;			/* of its ParameterDescription and RowDescription: what clients decode its rows by */
-	bool		broken;			/* its plan did not survive DDL: the next Parse begins a new generation */
 	StatementFacts facts;
 	struct Statement *next_in_bucket;
 	struct Statement *older;	/* list of the unreferenced, while refs is 0 */

@@ -18,6 +18,7 @@
 
 #define SCRATCH_SIZE	(256 * 1024)
 #define WHOLE_MAX		(32 * 1024) /* longer messages are handed on in pieces */
+#define RESET_WAIT		INT64CONST(15000000) /* for the answer to our own reset, microseconds */
 #define CLOSE_WAIT		INT64CONST(5000000) /* for the origin's end of stream, microseconds */
 
 Reactor    *link_reactor;
@@ -27,6 +28,7 @@ static uint8 scratch[SCRATCH_SIZE];
 
 static void link_flush_now(ReactorTask *task);
 static void link_close_timeout(ReactorTimer *timer);
+static void reset_timeout(ReactorTimer *timer);
 
 void
 links_free_notes_by(void (*free_note) (void *note))
@@ -92,9 +94,16 @@ link_set_state(OriginLink *link, LinkState state)
 {
 	if (message_level_is_interesting(DEBUG2))
 		elog(DEBUG2, "hyperpool link %d: %s -> %s", link_row_number(link->row), state_names[link->state], state_names[state]);
-	link->state = state;
+	if (link->state == LINK_RESETTING)
+		reactor_clear_timer(link_reactor, &link->timer);
+	if (state == LINK_RESETTING)
+	{
+		link->timer.on_time = reset_timeout;
+		reactor_set_timer(link_reactor, &link->timer, reactor_now(link_reactor) + RESET_WAIT);
+	}
 	if (state == LINK_IDLE)
 		link->idle_since = reactor_now(link_reactor);
+	link->state = state;
 	link_row_begin_change(link->row);
 	link->row->state = state + 1;
 	link->row->state_since = link_wall_clock();
@@ -169,6 +178,16 @@ link_status(const OriginLink *link)
 	return link->status;
 }
 
+void
+link_set_client(OriginLink *link, uint32 client_row)
+{
+	if (link->row->client_row == client_row)
+		return;
+	link_row_begin_change(link->row);
+	link->row->client_row = client_row;
+	link_row_end_change(link->row);
+}
+
 /* Whoever held it hears nothing more of it. */
 static void
 let_go(OriginLink *link)
@@ -177,6 +196,7 @@ let_go(OriginLink *link)
 	link->on_stray = NULL;
 	link->on_lost = NULL;
 	link->held = false;
+	link_set_client(link, 0);
 }
 
 void
@@ -223,6 +243,14 @@ link_close(OriginLink *link)
 	link->timer.on_time = link_close_timeout;
 	reactor_set_timer(link_reactor, &link->timer, reactor_now(link_reactor) + CLOSE_WAIT);
 	tell_pool(link, from);
+}
+
+static void
+reset_timeout(ReactorTimer *timer)
+{
+	OriginLink *link = (OriginLink *) ((char *) timer - offsetof(OriginLink, timer));
+
+	link_break(link, "08006", "the origin did not answer the reset of the session");
 }
 
 static void

@@ -138,6 +138,8 @@ extern ByteBuffer *link_outbound(OriginLink *link);
 extern void link_flush(OriginLink *link);
 /* Made answers at the head of the ring are due now even if the origin owes nothing before them. */
 extern void link_make_answers(LinkExchange *e);
+/* Who holds it, for the views: the number of a client row + 1, or 0. */
+extern void link_set_client(OriginLink *link, uint32 client_row);
 /* Called once when the link breaks, after the LINK_LOST of what was in flight: the pointer is dead for the holder then. NULL: nobody. */
 extern void link_on_lost(OriginLink *link, void (*on_lost) (void *owner), void *owner);
 extern void link_break_now(OriginLink *link);	/* memory ran out in the middle of asking */
