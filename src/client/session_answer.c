@@ -164,9 +164,12 @@ undo(ClientSession *s, SessionNote *note, LinkOutcome outcome)
 static void
 refuse_shape(ClientSession *s, LinkExchange *e)
 {
+	/* with the routine's name: drivers (asyncpg, JDBC) know the error by it, and prepare anew */
+	static const char body[] = "SERROR\0VERROR\0C0A000\0Mcached plan must not change result type\0Fplancache.c\0RRevalidateCachedQuery\0";
+
 	if (e->muted || (link_status(s->link) == TX_IDLE && (s->effects & EFFECT_WRITES)))
 		return;
-	message_put_error(&s->out, ANS_ERROR, "ERROR", "0A000", "cached plan must not change result type", NULL, NULL);
+	message_put(&s->out, ANS_ERROR, bytes_of(body, sizeof(body)));
 	session_flush(s);
 	e->muted = true;
 }
