@@ -55,6 +55,12 @@ session_take_row(ClientSession *s)
 	return s->row != NULL;
 }
 
+bool
+session_may_log_in(void)
+{
+	return logins <= hyperpool_login_backlog;
+}
+
 int
 sessions_count(void)
 {
@@ -64,7 +70,7 @@ sessions_count(void)
 bool
 sessions_accepting(void)
 {
-	return !draining && logins < hyperpool_login_backlog && mem_used() < (size_t) hyperpool_worker_memory * 1024 * 1024;
+	return !draining && mem_used() < (size_t) hyperpool_worker_memory * 1024 * 1024;
 }
 
 /* ---- states ---- */
@@ -235,6 +241,7 @@ session_free(ClientSession *s)
 	buffer_free(&s->in);
 	buffer_free(&s->out);
 	buffer_free(&s->refusal);
+	buffer_free(&s->asked);
 	if (s->deallocating)
 		session_note_free(s->deallocating);
 	if (handling == s)

@@ -427,6 +427,7 @@ on_end(ClientSession *s, LinkExchange *e)
 	/* a message that belongs to nothing any more is still on its way to the link: see session_ask */
 	if (frame_inside(&s->reader) && s->piece == PIECE_FORWARD)
 		return;
+	session_forget_asked(s);
 	session_quiet(s);
 	if (s->state != SESSION_CLOSED && buffer_len(&s->in) > 0)
 		session_resume(s);
@@ -455,6 +456,43 @@ put_loss(ClientSession *s, LinkExchange *e, const LinkNews *news)
 		message_put_refusal(&s->out, "ERROR", REFUSE_LINK_LOST, pool_origin_name(s->pool));
 }
 
+void
+session_forget_asked(ClientSession *s)
+{
+	buffer_free(&s->asked);
+	s->asked_whole = false;
+	s->repeats = 0;
+}
+
+#define REPEATS_MAX	2
+
+/*
+ * A plain read outside a transaction of which the client has not seen a byte: it is asked again, with the client's own bytes put back in front of
+ * what it has sent since. Whatever its asks had noted was undone when they were dropped. Not when an administrator has ended the backend that
+ * was at work (57P01): he may have meant this very query.
+ */
+static bool
+repeat(ClientSession *s, LinkExchange *e, const LinkNews *news)
+{
+	ByteBuffer	again = s->asked;
+	Bytes		rest = buffer_view(&s->in);
+
+	if (!s->asked_whole || e->x.begun || e->failed || e->x.phase != EXCHANGE_CLOSED || s->repeats >= REPEATS_MAX ||
+		s->state != SESSION_RELAYING || frame_inside(&s->reader))
+		return false;
+	if (!news->unsent && (!effects_may_repeat(s->effects) || bytes_equal_str(message_error_field(news->bytes, 'C'), "57P01")))
+		return false;
+	buffer_put(&again, rest.data, rest.len);
+	if (again.failed)
+		return false;
+	buffer_free(&s->in);
+	s->in = again;
+	memset(&s->asked, 0, sizeof(s->asked));
+	s->repeats++;
+	counter_add(s->counters, COUNT_REPEATED, 1);
+	return true;
+}
+
 /* An exchange whose answer will not come. Its client stays connected. */
 static void
 on_lost(ClientSession *s, LinkExchange *e, const LinkNews *news)
@@ -472,6 +510,9 @@ on_lost(ClientSession *s, LinkExchange *e, const LinkNews *news)
 		session_close_after_flush(s);
 		return;
 	}
+	if (!in_transaction && repeat(s, e, news))
+		return;
+	s->loss_told = true;
 	if (!e->failed)
 		put_loss(s, e, news);
 	if (in_transaction)
@@ -488,7 +529,8 @@ void
 session_on_link_lost(void *owner)
 {
 	ClientSession *s = owner;
-	bool		in_transaction = s->inflight == 0 && s->link && link_status(s->link) != TX_IDLE;
+	bool		told = s->loss_told;
+	bool		in_transaction = !told && s->link && link_status(s->link) != TX_IDLE;
 	bool		settings_lost = s->reading != NULL;
 
 	s->link = NULL;
@@ -516,7 +558,8 @@ session_on_link_lost(void *owner)
 	}
 	if (in_transaction)
 		s->failed_transaction = true;
-	if (s->bound || in_transaction)
+	s->loss_told = false;
+	if ((s->bound && !told) || in_transaction)
 	{
 		buffer_free(&s->refusal);
 		message_put_refusal(&s->refusal, "ERROR", REFUSE_LINK_LOST, pool_origin_name(s->pool));

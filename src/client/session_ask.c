@@ -167,6 +167,7 @@ begin_exchange(ClientSession *s)
 	{
 		session_set_state(s, SESSION_RELAYING);
 		s->answered_at = reactor_now(session_reactor);
+		s->asked_whole = link_status(s->link) == TX_IDLE && !s->bound;
 		session_arm(s);
 	}
 	return STEP_TAKEN;
@@ -898,6 +899,23 @@ refuse_type(ClientSession *s, uint8 type)
 	return STEP_GONE;
 }
 
+/* ---- asked again ---- */
+
+#define ASKED_MAX	8192		/* longer requests are not kept */
+
+/*
+ * Keeps the client's own bytes of an exchange that stands alone, so that a plain read can be asked again on another link when its
+ * own dies before it has answered. What follows it before it has ended, or is too long, ends that.
+ */
+static void
+remember_asked(ClientSession *s, const Frame *frame)
+{
+	if (s->inflight != 1 || !frame->last || buffer_len(&s->asked) + frame->raw.len > ASKED_MAX)
+		s->asked_whole = false;
+	if (s->asked_whole)
+		buffer_put(&s->asked, frame->raw.data, frame->raw.len);
+}
+
 /* ---- the front ---- */
 
 static SessionStep
@@ -931,6 +949,7 @@ first_piece(ClientSession *s, const Frame *frame)
 			return step;
 	}
 	s->heard_at = reactor_now(session_reactor);
+	remember_asked(s, frame);
 	step = forward_by_type(s, frame);
 	if (step == STEP_GONE && !s->closing)
 		session_fatal(s, REFUSE_MEMORY, NULL);

@@ -55,15 +55,19 @@ typedef struct ClientSession
 	bool		timed_out;		/* query_timeout has cancelled what is running */
 	bool		rights_stale;	/* the directory has changed since they were looked at */
 	bool		closing;		/* flush what is in `out`, then close */
+	bool		loss_told;		/* the loss of the link was told as the answer to an exchange */
 	bool		failed_transaction; /* the link was lost in a transaction: the client is told it failed, and must end it */
 	bool		safe_encoding;	/* its SQL may be parsed */
 	uint16		inflight;		/* exchanges asked and not ended */
+	bool		asked_whole;	/* `asked` holds all of the exchange */
+	uint8		repeats;		/* how often it was asked again */
 	bool		holding_messages;	/* until the exchange in flight has ended */
 	uint16		risky;			/* asks in flight that give or take names */
 	uint32		effects;		/* of everything since the link was taken */
 
 	ByteBuffer	in;
 	ByteBuffer	out;
+	ByteBuffer	asked;			/* the client's messages of the one exchange in flight, as they came, to be asked again; see session_may_repeat */
 	ByteBuffer	refusal;		/* an ErrorResponse for the next exchange instead of asking it */
 	FrameReader reader;
 
@@ -103,6 +107,7 @@ extern int	session_worker;
 extern Directory *session_directory;
 
 /* session.c */
+extern bool session_may_log_in(void);	/* false: hyperpool.login_backlog */
 extern bool session_take_row(ClientSession *s);	/* false: hyperpool.max_clients */
 extern void session_set_state(ClientSession *s, SessionState state);
 extern void session_resume(ClientSession *s);	/* goes on with what lies in `in`, and watches what is to be watched */
@@ -132,6 +137,7 @@ extern void session_on_message(LinkExchange *e, const LinkNews *news);
 extern void session_on_link_lost(void *owner);
 extern void session_on_checkout(PoolWaiter *waiter, OriginLink *link);
 extern void session_refuse_next(ClientSession *s, Refusal refusal, const char *arg);
+extern void session_forget_asked(ClientSession *s);
 extern void session_unbind(ClientSession *s);
 extern void session_quiet(ClientSession *s);	/* nothing is in flight any more: return the link, or keep it */
 

@@ -82,6 +82,11 @@ note_address(ClientSession *s, const struct sockaddr_storage *from, bool local)
 bool
 session_login_begin(ClientSession *s, const struct sockaddr_storage *from, bool local)
 {
+	if (!session_may_log_in())
+	{
+		message_put_refusal(&s->out, "FATAL", REFUSE_TOO_MANY_LOGINS, NULL);
+		return false;
+	}
 	if (!session_take_row(s))
 	{
 		message_put_refusal(&s->out, "FATAL", REFUSE_TOO_MANY_CLIENTS, NULL);

@@ -638,6 +638,8 @@ static const RefusalRow refusal_rows[REFUSE_LIMIT] = {
 	},
 	[REFUSE_TOO_MANY_POOLS] = {"53400", "no room for another pool of links to origin \"%s\"",
 		"Each user at an origin has a pool of its own.", "Raise hyperpool.max_pools."},
+	[REFUSE_TOO_MANY_LOGINS] = {"53300", "too many clients are logging in",
+		NULL, "Try again in a moment, or raise hyperpool.login_backlog."},
 	[REFUSE_TOO_MANY_STATEMENTS] = {
 		"53400", "too many prepared statements in this session",
 		NULL,

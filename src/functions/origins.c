@@ -760,6 +760,29 @@ check_name(const char *name)
 		ereport(ERROR, (errcode(ERRCODE_INVALID_NAME), errmsg("the name of an origin has 1 to %d bytes", NAMEDATALEN - 1)));
 }
 
+/* One origin more than hyperpool.max_origins would be kept, but never served. */
+static void
+require_room_for_origin(void)
+{
+	Oid			wrapper = get_foreign_data_wrapper_oid("hyperpool", false);
+	Relation	catalog = table_open(ForeignServerRelationId, AccessShareLock);
+	SysScanDesc scan = systable_beginscan(catalog, InvalidOid, false, NULL, 0, NULL);
+	HeapTuple	tuple;
+	int			count = 0;
+
+	while (HeapTupleIsValid(tuple = systable_getnext(scan)))
+		count += ((Form_pg_foreign_server) GETSTRUCT(tuple))->srvfdw == wrapper;
+	systable_endscan(scan);
+	table_close(catalog, AccessShareLock);
+	if (count >= hyperpool_max_origins)
+		ereport(ERROR,
+				(errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
+				 errmsg("too many origins"),
+				 errdetail("There are %d already.", count),
+				 errhint("Raise hyperpool.max_origins and restart the server, or drop an origin that is not used."),
+				 errhidestmt(true)));
+}
+
 Datum
 hyperpool_create_origin(PG_FUNCTION_ARGS)
 {
@@ -776,6 +799,7 @@ hyperpool_create_origin(PG_FUNCTION_ARGS)
 	name = text_arg(fcinfo, 0);
 	role = text_arg(fcinfo, 2);
 	check_name(name);
+	require_room_for_origin();
 	parse_connection_string(name, text_arg(fcinfo, 1), &string);
 	create_server(name, option_changes(fcinfo, connection_changes(&string, NIL), NIL));
 	secrets.user = string.user;

@@ -35,10 +35,7 @@ is($gateway->sql('SELECT count(*), count(DISTINCT link_id), count(DISTINCT origi
 my $pids = join ' ', split /\n/, $gateway->sql('SELECT origin_pid FROM hyperpool.links ORDER BY 1');
 $gateway->links_at_origin;
 is(join(' ', split /\n/, $gateway->{watcher}->value(q{SELECT pid FROM pg_stat_activity WHERE datname = 'app' AND backend_type = 'client backend' ORDER BY 1})), $pids, 'with the process ids of the origin');
-TODO: {
-	local $TODO = 'nobody tells the row of a link whose it is (client_row)';
-	is($gateway->sql('SELECT count(*) FROM hyperpool.links l JOIN hyperpool.clients c USING (client_id) WHERE c.link_id = l.link_id AND c.worker = l.worker'), '3', 'each with its client');
-}
+is($gateway->sql('SELECT count(*) FROM hyperpool.links l JOIN hyperpool.clients c USING (client_id) WHERE c.link_id = l.link_id AND c.worker = l.worker'), '3', 'each with its client');
 is($gateway->sql(q{SELECT count(*) FROM hyperpool.links WHERE state = 'active'}), '3', 'all of them at work');
 
 # ---- pools ----

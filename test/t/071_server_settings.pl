@@ -109,11 +109,8 @@ $client = $gateway->client;
 # ---- max_origins, max_pools, max_links ----
 $gateway->create($_) for 'b', 'c';
 my ($out, $err) = $gateway->try_sql("SELECT hyperpool.create_origin('d', '" . $gateway->connection_string . "')");
-TODO: {
-	local $TODO = 'create_origin does not look at max_origins';
-	like($err, qr/max_origins/, 'max_origins: a fourth is refused, the setting is named');
-	is($gateway->sql('SELECT count(*) FROM hyperpool.origins'), '3', 'and nothing is left of it');
-}
+like($err, qr/max_origins/, 'max_origins: a fourth is refused, the setting is named');
+is($gateway->sql('SELECT count(*) FROM hyperpool.origins'), '3', 'and nothing is left of it');
 $told = refused(sub { $gateway->client(database => 'd') });
 like($told, qr/FATAL (3D000|28000)/, 'a client is not let in to it');
 like(PostgreSQL::Test::Utils::slurp_file($region->logfile), qr/too many origins.*?hyperpool\.max_origins/s, 'and the log says why');
@@ -136,10 +133,7 @@ $_->terminate for @holders, @more;
 # ---- log_connections, log_disconnections ----
 my $log = PostgreSQL::Test::Utils::slurp_file($region->logfile);
 ok($log =~ /hyperpool.*(?:connection|login).*app/i, 'log_connections');
-TODO: {
-	local $TODO = 'log_disconnections is not used';
-	ok($log =~ /hyperpool.*disconnection/i, 'log_disconnections');
-}
+ok($log =~ /hyperpool.*disconnection/i, 'log_disconnections');
 set('hyperpool.log_connections = off');
 set('hyperpool.log_disconnections = off');
 Gateway::wait_until(sub { my $at = -s $region->logfile; $gateway->client->terminate; select undef, undef, undef, 0.2; substr(PostgreSQL::Test::Utils::slurp_file($region->logfile), $at) =~ /hyperpool.*connection (?:authori[sz]ed|received)/ ? 'logs' : 'silent' }, 'silent', 10);
@@ -151,10 +145,7 @@ unlike(substr(PostgreSQL::Test::Utils::slurp_file($region->logfile), $at), qr/hy
 # ---- login_backlog ----
 set('hyperpool.login_backlog = 3');
 my @half = map { RawClient->new(port => $gateway->{port}, login => 0) } 1 .. 8;
-TODO: {
-	local $TODO = 'login_backlog is not used';
-	cmp_ok((scalar grep { $_->is_closed(0.2) } @half), '>=', 5, 'login_backlog: more who are only logging in are turned away');
-}
+cmp_ok((scalar grep { $_->is_closed(0.2) } @half), '>=', 5, 'login_backlog: more who are only logging in are turned away');
 $_->vanish for @half;
 is(Gateway::wait_until(sub { refused(sub { $gateway->client->terminate }) }, 'in', 10), 'in', 'when they have gone, others may come');
 set('hyperpool.login_backlog = 1000');

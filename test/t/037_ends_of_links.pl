@@ -1,0 +1,73 @@
+# A link that dies under an exchange: plain reads are asked again, writes have an unknown outcome, a transaction has failed; never silence.
+use strict;
+use warnings;
+
+use FindBin;
+use lib $FindBin::RealBin;
+
+use Gateway;
+use RawClient;
+use Test::More;
+use Time::HiRes qw(sleep);
+
+my $gateway = Gateway->new(relay => 1, options => q{pool_size => 4});
+my $client = $gateway->client;
+$client->query('CREATE TABLE kept (i int)');
+
+# The path breaks without a word of the origin once the query is at work there.
+sub break_under
+{
+	my ($mark) = @_;
+	Gateway::wait_until(sub { $gateway->{origin}->safe_psql('postgres', "SELECT count(*) FROM pg_stat_activity WHERE state = 'active' AND query LIKE '%$mark%' AND pid <> pg_backend_pid()") }, '1');
+	$gateway->relay('reset');
+}
+
+# ---- reads ----
+$client->ask(q{SELECT 'mark_1', pg_sleep(1.5)});
+break_under('mark_1');
+is(RawClient::outcome($client->answer(20)), 'mark_1|', 'a plain read is asked again on another link');
+is($gateway->counter('repeated'), '1', 'which is counted');
+$client->put_raw(join '', RawClient::extended_messages(q{SELECT 'mark_2', pg_sleep(1.5)}));
+break_under('mark_2');
+is(RawClient::outcome($client->answer(20)), 'mark_2|', 'an extended one too');
+is($client->{status}, 'I', 'and the session goes on');
+
+# ---- the origin ends the backend: perhaps somebody meant this very query ----
+$client->ask(q{SELECT 'mark_3', pg_sleep(30)});
+Gateway::wait_until(sub { $gateway->{origin}->safe_psql('postgres', q{SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE state = 'active' AND query LIKE '%mark_3%' AND pid <> pg_backend_pid()}) }, '1');
+my $answer = $client->answer(20);
+is($answer->{error}{C}, '57P01', 'ended by the administrator: the error of the origin');
+is($answer->{error}{S}, 'ERROR', 'which ends the statement, not the connection');
+is($client->value('SELECT 3'), '3', 'the client goes on');
+
+# ---- writes ----
+$client->ask(q{INSERT INTO kept SELECT 4 FROM (SELECT 'mark_4', pg_sleep(1.5)) s});
+break_under('mark_4');
+$answer = $client->answer(20);
+is($answer->{error}{C}, '08007', 'a write may or may not have happened');
+is($client->{status}, 'I', 'and the client is outside a transaction');
+cmp_ok($gateway->counter('unknown_outcomes'), '>=', 1, 'it is counted');
+cmp_ok($client->value('SELECT count(*) FROM kept'), '<=', 1, 'it was not done twice');
+
+# ---- in a transaction ----
+$client->query('BEGIN; INSERT INTO kept VALUES (5)');
+$client->ask(q{SELECT 'mark_5', pg_sleep(1.5)});
+break_under('mark_5');
+$answer = $client->answer(20);
+like($answer->{error}{C}, qr/^08/, 'a read in a transaction is not asked again');
+is($client->{status}, 'E', 'the transaction has failed');
+is($client->query('INSERT INTO kept VALUES (6)')->{error}{C}, '25P02', 'what follows in it is refused by the origin');
+is($client->query('COMMIT')->{tags}[0], 'ROLLBACK', 'and it ends as a failed one does');
+is($client->{status}, 'I', 'then all is well again');
+is($client->value('SELECT count(*) FROM kept WHERE i IN (5, 6)'), '0', 'nothing of it was done');
+
+# ---- idle in a transaction ----
+$client->query('BEGIN; INSERT INTO kept VALUES (7)');
+$gateway->relay('reset');
+sleep 0.3;
+like($client->query('INSERT INTO kept VALUES (8)')->{error}{C}, qr/^08/, 'a transaction lost while idle is told at the next statement');
+is($client->{status}, 'E', 'as a failed transaction');
+$client->query('ROLLBACK');
+is($client->value('SELECT count(*) FROM kept WHERE i IN (7, 8)'), '0', 'nothing of it was done');
+$gateway->is_unharmed('afterwards');
+done_testing();
