@@ -11,6 +11,8 @@
  */
 #include "postgres.h"
 
+#include <ctype.h>
+
 #include "host/analyze.h"
 
 #include "client/session_internal.h"
@@ -243,11 +245,49 @@ typedef struct RememberedQuery
 
 static RememberedQuery remembered[REMEMBERED_QUERIES];
 
+static bool
+joins_a_word(uint8 c)
+{
+	return c >= 0x80 || isalnum(c) || strchr("_$.\"'", c) != NULL;
+}
+
+/*
+ * The text with every number that stands by itself as 0: queries that differ in them alone do the same to a session, and programs that
+ * put values into texts send them by the thousand. What touches a letter, a quote or a dot is left as it is. Valid until the next call.
+ */
+static Bytes
+without_numbers(Bytes text)
+{
+	static uint8 masked[1024];
+	size_t		n = 0;
+
+	if (text.len > sizeof(masked))
+		return text;
+	for (size_t i = 0; i < text.len;)
+	{
+		size_t		from = i++;
+
+		if (isdigit(text.data[from]) && (from == 0 || !joins_a_word(text.data[from - 1])))
+		{
+			while (i < text.len && isdigit(text.data[i]))
+				i++;
+			if (i == text.len || !joins_a_word(text.data[i]))
+			{
+				masked[n++] = '0';
+				continue;
+			}
+		}
+		memcpy(masked + n, text.data + from, i - from);
+		n += i - from;
+	}
+	return bytes_of(masked, n);
+}
+
 static const RememberedQuery *
 query_facts(const ClientSession *s, Bytes text)
 {
 	static RememberedQuery unsafe;
-	Digest128	digest = digest_of(text);
+	Digest128	digest = digest_of(without_numbers(text));
 	RememberedQuery *row = s->safe_encoding ? &remembered[digest.lo & (REMEMBERED_QUERIES - 1)] : &unsafe;
 	StatementFacts facts = {0};
 
