@@ -2,22 +2,13 @@
  * client/session_ask.c - a client's message on its way to the origin.
  *
  * Every message is shown to the exchange it would belong to (exchange_ask); what begins an exchange needs a link first. Then the
- * same bytes go out, but for the names of prepared statements: a client's name stands for a statement (text, types), a
- * statement has one name of ours on each link where it is prepared. What the link lacks is prepared just before, in the same send, and that
- * answer is swallowed.
- *
- * A name that would be refused by the origin must be refused by the origin (its transaction has to fail too), so such messages are sent in a
- * form that fails there for the same reason.
+ * same bytes go out, but for the names of prepared statements: see session_statements.c.
  */
 #include "postgres.h"
-
-#include <ctype.h>
 
 #include "host/analyze.h"
 
 #include "client/session_internal.h"
-
-#define EFFECTS_OF_THE_UNSEEN	(EFFECT_UNKNOWN | EFFECT_WRITES | EFFECT_DIRTY | EFFECT_LOCKS)
 
 static const Exchange nothing_asked;
 
@@ -178,8 +169,8 @@ begin_exchange(ClientSession *s)
 /* ---- sending ---- */
 
 /* Notes the ask and, if that went well, says so. Otherwise the session is closed. */
-static bool
-note(ClientSession *s, AskKind kind, AskFor whose, uint32 number, void *what)
+bool
+session_note_ask(ClientSession *s, AskKind kind, AskFor whose, uint32 number, void *what)
 {
 	if (link_note(s->tail, kind, whose, 0, number, what))
 	{
@@ -193,8 +184,8 @@ note(ClientSession *s, AskKind kind, AskFor whose, uint32 number, void *what)
 }
 
 /* The bytes as they came; a message that came in part goes on in session_ask. */
-static void
-send_raw(ClientSession *s, const Frame *frame)
+void
+session_send_raw(ClientSession *s, const Frame *frame)
 {
 	buffer_put(link_outbound(s->link), frame->raw.data, frame->raw.len);
 	link_set_cut(s->link, !frame->last);
@@ -202,255 +193,13 @@ send_raw(ClientSession *s, const Frame *frame)
 	link_flush(s->link);
 }
 
-static SessionStep
-forward(ClientSession *s, const Frame *frame, uint8 what)
+SessionStep
+session_forward(ClientSession *s, const Frame *frame, uint8 what)
 {
-	if (!note(s, exchange_kind_of(frame->type, what), ASK_FOR_CLIENT, 0, NULL))
+	if (!session_note_ask(s, exchange_kind_of(frame->type, what), ASK_FOR_CLIENT, 0, NULL))
 		return STEP_GONE;
-	send_raw(s, frame);
+	session_send_raw(s, frame);
 	return STEP_TAKEN;
-}
-
-/* ---- statements ---- */
-
-/* The statement of a text; one reference. NULL: no memory. */
-static Statement *
-statement_of(Bytes text, Bytes types)
-{
-	bool		fresh;
-
-	return statement_intern(pools_statements(), text, types, &fresh);
-}
-
-/* SQL can name what is prepared on the link for everybody: then what we know of the link is no longer true. */
-static uint32
-reaches_ours(const StatementFacts *facts)
-{
-	return facts->target && link_name_is_ours(bytes_str(facts->target)) ? EFFECT_RETIRE : EFFECT_NONE;
-}
-
-/*
- * A simple Query is not prepared, so its text need not be kept: only what was found out about it is, by digest, in a table where
- * the newer pushes out the older.
- */
-#define REMEMBERED_QUERIES	4096	/* a power of two */
-
-typedef struct RememberedQuery
-{
-	Digest128	digest;
-	uint16		effects;
-	uint8		kind;
-	bool		known;
-} RememberedQuery;
-
-static RememberedQuery remembered[REMEMBERED_QUERIES];
-
-static bool
-joins_a_word(uint8 c)
-{
-	return c >= 0x80 || isalnum(c) || strchr("_$.\"'", c) != NULL;
-}
-
-/*
- * The text with every number that stands by itself as 0: queries that differ in them alone do the same to a session, and programs that
- * put values into texts send them by the thousand. What touches a letter, a quote or a dot is left as it is. Valid until the next call.
- */
-static Bytes
-without_numbers(Bytes text)
-{
-	static uint8 masked[1024];
-	size_t		n = 0;
-
-	if (text.len > sizeof(masked))
-		return text;
-	for (size_t i = 0; i < text.len;)
-	{
-		size_t		from = i++;
-
-		if (isdigit(text.data[from]) && (from == 0 || !joins_a_word(text.data[from - 1])))
-		{
-			while (i < text.len && isdigit(text.data[i]))
-				i++;
-			if (i == text.len || !joins_a_word(text.data[i]))
-			{
-				masked[n++] = '0';
-				continue;
-			}
-		}
-		memcpy(masked + n, text.data + from, i - from);
-		n += i - from;
-	}
-	return bytes_of(masked, n);
-}
-
-static const RememberedQuery *
-query_facts(const ClientSession *s, Bytes text)
-{
-	static RememberedQuery unsafe;
-	Digest128	digest = digest_of(without_numbers(text));
-	RememberedQuery *row = s->safe_encoding ? &remembered[digest.lo & (REMEMBERED_QUERIES - 1)] : &unsafe;
-	StatementFacts facts = {0};
-
-	if (row != &unsafe && row->known && digest_equal(row->digest, digest))
-		return row;
-	analyze_text(text, s->safe_encoding, &facts);
-	row->digest = digest;
-	row->effects = facts.effects | reaches_ours(&facts);
-	mem_free_str(facts.target);
-	row->kind = facts.kind;
-	row->known = true;
-	return row;
-}
-
-static uint32
-effects_of(const ClientSession *s, Statement *statement)
-{
-	const StatementFacts *facts = analyze_facts(statement, s->safe_encoding);
-
-	return facts->effects | reaches_ours(facts);
-}
-
-static void
-add_effects(ClientSession *s, uint32 effects)
-{
-	s->tail->effects |= effects;
-	s->effects |= effects;
-}
-
-/*
- * Asks for the description of a statement that was just sent to be parsed under `name`; the client does not see the answer. After its
- * own Parse the shape is learnt (NOTE_LEARN); after ours it must be the one the client was told (NOTE_COMPARE), or it would decode rows by
- * a wrong description.
- */
-static bool
-ask_shape(ClientSession *s, NoteWhat what, Bytes client_name, Bytes name, uint32 number)
-{
-	SessionNote *shape_note = session_note_make(what, client_name, NULL, number);
-
-	if (shape_note == NULL)
-		return false;
-	message_put_named(link_outbound(s->link), MSG_DESCRIBE, 'S', name);
-	if (!note(s, ASK_DESCRIBE_STATEMENT, ASK_FOR_US, number, shape_note))
-		return false;
-	s->risky--;					/* it gives and takes no name */
-	return true;
-}
-
-/* The link's unnamed statement is to be this one: sends its Parse if it is not. */
-static bool
-prepare_unnamed(ClientSession *s, Statement *statement)
-{
-	if (link_unnamed(s->link) == statement)
-		return true;
-	message_put_parse(link_outbound(s->link), bytes_of("", 0), statement_text(statement), statement_types(statement));
-	link_set_unnamed(s->link, statement);
-	counter_add(s->counters, COUNT_LINK_PARSES, 1);
-	return note(s, ASK_PARSE, ASK_FOR_US, 0, NULL);
-}
-
-/* No statement of another client may be found behind the unnamed name. */
-static bool
-forget_unnamed(ClientSession *s)
-{
-	if (link_has_no_unnamed(s->link))
-		return true;
-	message_put_named(link_outbound(s->link), MSG_CLOSE, 'S', bytes_of("", 0));
-	link_unnamed_closed(s->link);
-	return note(s, ASK_CLOSE, ASK_FOR_US, 0, NULL);
-}
-
-/* Enters a statement into what the link has prepared; what has to go for it is closed. 0: no memory. */
-static uint32
-enter_on_link(ClientSession *s, Statement *statement, bool *ok)
-{
-	uint32		evicted = 0;
-	uint32		number = link_statements_add(link_statements(s->link), statement, s->settings, &evicted);
-	char		buf[LINK_NAME_MAX];
-
-	*ok = number != 0;
-	if (evicted != 0)
-	{
-		message_put_named(link_outbound(s->link), MSG_CLOSE, 'S', link_statement_name(evicted, buf));
-		*ok &= note(s, ASK_CLOSE, ASK_FOR_US, 0, NULL);
-	}
-	return number;
-}
-
-/*
- * Sees to it that the statement is prepared on the link when the next message is read there; *name is what it is called.
- * Behind a pooler every exchange may meet another session: there it is always the unnamed one, prepared anew.
- */
-static bool
-prepare_on_link(ClientSession *s, Bytes client_name, Statement *statement, char buf[LINK_NAME_MAX], Bytes *name, uint32 *number)
-{
-	const Shape *told = names_shape(&s->names, client_name);
-	bool		ok = true;
-
-	*number = 0;
-	*name = bytes_of("", 0);
-	if (pool_origin_is_pooled(s->pool))
-	{
-		link_set_unnamed(s->link, NULL);
-		return prepare_unnamed(s, statement);
-	}
-	*number = link_statements_find(link_statements(s->link), statement, s->settings);
-	if (*number != 0)
-	{
-		*name = link_statement_name(*number, buf);
-		if (!shapes_differ(told, link_statements_shape(link_statements(s->link), *number)))
-			return true;
-		/* the link or the client is behind the times: the origin knows which */
-		message_put_named(link_outbound(s->link), MSG_CLOSE, 'S', *name);
-		ok = note(s, ASK_CLOSE, ASK_FOR_US, 0, NULL);
-	}
-	else
-		*number = enter_on_link(s, statement, &ok);
-	if (!ok)
-		return false;
-	*name = link_statement_name(*number, buf);
-	message_put_parse(link_outbound(s->link), *name, statement_text(statement), statement_types(statement));
-	counter_add(s->counters, COUNT_LINK_PARSES, 1);
-	return note(s, ASK_PARSE, ASK_FOR_US, *number, NULL) &&
-		(told == NULL || !told->known || ask_shape(s, NOTE_COMPARE, client_name, *name, *number));
-}
-
-/*
- * A name this client has not given: the origin shall say that it does not exist, unless the link is bound (then SQL
- * PREPARE may have made it). A name that looks like ours is sent as one that cannot exist.
- */
-static bool
-unknown_name(ClientSession *s, Bytes name, Bytes *sent, void **what)
-{
-	*sent = name;
-	*what = NULL;
-	if (s->bound)
-		add_effects(s, EFFECTS_OF_THE_UNSEEN);
-	if (name.len == 0)
-		return s->bound || forget_unnamed(s);
-	if (link_name_is_ours(name))
-	{
-		*what = session_note_make(NOTE_RENAMED, name, NULL, 0);
-		*sent = bytes_str("hyperpool_0");
-		return *what != NULL;
-	}
-	return true;
-}
-
-/* What a Bind, Describe or Close of a statement name must say on the link. */
-static bool
-resolve_name(ClientSession *s, Bytes name, char buf[LINK_NAME_MAX], Bytes *sent, uint32 *number, void **what)
-{
-	Statement  *statement = name.len == 0 ? s->unnamed : names_get(&s->names, name);
-
-	*number = 0;
-	*what = NULL;
-	if (statement == NULL)
-		return unknown_name(s, name, sent, what);
-	add_effects(s, effects_of(s, statement));
-	if (name.len > 0)
-		return prepare_on_link(s, name, statement, buf, sent, number);
-	*sent = name;
-	return prepare_unnamed(s, statement);
 }
 
 /* ---- Query ---- */
@@ -470,13 +219,13 @@ rename_query(ClientSession *s, Bytes query, const StatementFacts *facts, bool *d
 	*done = false;
 	if (statement == NULL || pool_origin_is_pooled(s->pool))
 		return true;
-	if (!prepare_on_link(s, target, statement, buf, &name, &number))
+	if (!session_prepare_on_link(s, target, statement, buf, &name, &number))
 		return false;
 	if (s->tail->x.count > 0 && s->tail->x.phase == EXCHANGE_OPEN)
 	{
 		/* a Sync of ours, or a failed Parse would make the origin skip the Query */
 		message_put_empty(link_outbound(s->link), MSG_SYNC);
-		if (!note(s, ASK_SYNC, ASK_FOR_US, 0, NULL))
+		if (!session_note_ask(s, ASK_SYNC, ASK_FOR_US, 0, NULL))
 			return false;
 	}
 	if (!analyze_rename(query, facts->target, name, &text))
@@ -486,7 +235,7 @@ rename_query(ClientSession *s, Bytes query, const StatementFacts *facts, bool *d
 	buffer_free(&text);
 	link_flush(s->link);
 	*done = true;
-	return what && note(s, ASK_QUERY, ASK_FOR_CLIENT, 0, what);
+	return what && session_note_ask(s, ASK_QUERY, ASK_FOR_CLIENT, 0, what);
 }
 
 static bool
@@ -531,7 +280,7 @@ ask_query(ClientSession *s, const Frame *frame)
 
 	if (frame->last && message_read_query(frame->body, &text) && text.len <= ANALYZE_MAX_TEXT)
 	{
-		const RememberedQuery *facts = query_facts(s, text);
+		const QueryFacts *facts = session_query_facts(s, text);
 
 		effects = facts->effects;
 		if (facts->kind == STATEMENT_DEALLOCATE || facts->kind == STATEMENT_EXECUTE)
@@ -544,272 +293,13 @@ ask_query(ClientSession *s, const Frame *frame)
 	{
 		void	   *unnamed = drop_unnamed(s);
 
-		ok = note(s, ASK_QUERY, ASK_FOR_CLIENT, 0, unnamed ? unnamed : what);
+		ok = session_note_ask(s, ASK_QUERY, ASK_FOR_CLIENT, 0, unnamed ? unnamed : what);
 		if (ok)
-			send_raw(s, frame);
+			session_send_raw(s, frame);
 	}
 	if (ok)
-		add_effects(s, effects);
+		session_add_effects(s, effects);
 	return ok ? STEP_TAKEN : STEP_GONE;
-}
-
-/* ---- Parse ---- */
-
-/*
- * DEALLOCATE or EXECUTE of a statement that was named by the protocol, sent as a statement itself (psycopg does): on this link the
- * text must say the link's name. *done: the Parse is sent.
- */
-static bool
-parse_renamed(ClientSession *s, Statement *statement, bool *done)
-{
-	const StatementFacts *facts = analyze_facts(statement, s->safe_encoding);
-	Bytes		target = facts->target ? bytes_str(facts->target) : bytes_of("", 0);
-	Statement  *meant = target.len > 0 ? names_get(&s->names, target) : NULL;
-	ByteBuffer	text = {0};
-	char		buf[LINK_NAME_MAX];
-	Bytes		name;
-	uint32		number;
-
-	*done = false;
-	if (meant == NULL || pool_origin_is_pooled(s->pool))
-		return true;
-	if (!prepare_on_link(s, target, meant, buf, &name, &number))
-		return false;
-	if (!analyze_rename(statement_text(statement), facts->target, name, &text))
-		return true;
-	message_put_parse(link_outbound(s->link), bytes_of("", 0), buffer_view(&text), statement_types(statement));
-	buffer_free(&text);
-	link_flush(s->link);
-	*done = true;
-	if (facts->kind == STATEMENT_DEALLOCATE && s->deallocating == NULL)
-		s->deallocating = session_note_make(NOTE_DEALLOCATE, target, NULL, number);
-	return true;
-}
-
-static SessionStep
-parse_unnamed(ClientSession *s, const Frame *frame, Statement *statement)
-{
-	void	   *what = NULL;
-	bool		done;
-
-	if (s->tail->x.count > 0)
-		what = session_note_make(NOTE_UNNAMED, bytes_of("", 0), s->unnamed, 0);
-	else if (s->unnamed)
-		statement_unref(pools_statements(), s->unnamed);
-	s->unnamed = statement;
-	if (!parse_renamed(s, statement, &done))
-		return STEP_GONE;
-	link_set_unnamed(s->link, statement);
-	if (!note(s, ASK_PARSE, ASK_FOR_CLIENT, 0, what))
-		return STEP_GONE;
-	if (!done)
-		send_raw(s, frame);
-	return STEP_TAKEN;
-}
-
-/* The name is taken: so is its name on the link, and the origin will say so. */
-static SessionStep
-parse_taken_name(ClientSession *s, const ParseMessage *m)
-{
-	char		buf[LINK_NAME_MAX];
-	Bytes		name;
-	uint32		number;
-	void	   *what;
-
-	if (!prepare_on_link(s, m->name, names_get(&s->names, m->name), buf, &name, &number))
-		return STEP_GONE;
-	what = session_note_make(NOTE_RENAMED, m->name, NULL, number);
-	if (what == NULL || !note(s, ASK_PARSE, ASK_FOR_CLIENT, 0, what))
-		return STEP_GONE;
-	message_put_parse(link_outbound(s->link), name, m->text, m->types);
-	link_flush(s->link);
-	return STEP_TAKEN;
-}
-
-/*
- * What the link calls the statement this Parse makes. One that is prepared there already is closed first and parsed anew, as a
- * direct connection would parse it: the tables may have changed since.
- */
-static bool
-name_for_parse(ClientSession *s, Statement *statement, char buf[LINK_NAME_MAX], Bytes *name, uint32 *number)
-{
-	bool		ok = true;
-
-	*number = 0;
-	*name = bytes_of("", 0);
-	if (pool_origin_is_pooled(s->pool))
-	{
-		link_set_unnamed(s->link, NULL);
-		return true;
-	}
-	*number = link_statements_find(link_statements(s->link), statement, s->settings);
-	if (*number == 0)
-	{
-		*number = enter_on_link(s, statement, &ok);
-		*name = link_statement_name(*number, buf);
-		return ok;
-	}
-	*name = link_statement_name(*number, buf);
-	message_put_named(link_outbound(s->link), MSG_CLOSE, 'S', *name);
-	return note(s, ASK_CLOSE, ASK_FOR_US, 0, NULL);
-}
-
-static SessionStep
-parse_named(ClientSession *s, const ParseMessage *m, Statement *statement)
-{
-	uint32		number;
-	char		buf[LINK_NAME_MAX];
-	Bytes		name;
-	void	   *what = session_note_make(NOTE_NAMED, m->name, NULL, 0);
-
-	if (what == NULL || !names_put(&s->names, m->name, statement))
-	{
-		session_fatal(s, REFUSE_MEMORY, NULL);
-		return STEP_GONE;
-	}
-	if (!name_for_parse(s, statement, buf, &name, &number))
-		return STEP_GONE;
-	message_put_parse(link_outbound(s->link), name, m->text, m->types);
-	link_flush(s->link);
-	counter_add(s->counters, COUNT_LINK_PARSES, 1);
-	if (!note(s, ASK_PARSE, ASK_FOR_CLIENT, number, what) || !ask_shape(s, NOTE_LEARN, m->name, name, number))
-		return STEP_GONE;
-	return STEP_TAKEN;
-}
-
-/* Too long to be remembered (hyperpool.max_statement_size): it lives on this link alone, which stays with the client. */
-static SessionStep
-parse_too_long(ClientSession *s, const Frame *frame)
-{
-	add_effects(s, EFFECTS_OF_THE_UNSEEN | EFFECT_BIND);
-	if (s->unnamed)
-		statement_unref(pools_statements(), s->unnamed);
-	s->unnamed = NULL;
-	link_set_unnamed(s->link, NULL);
-	return forward(s, frame, 0);
-}
-
-static SessionStep
-ask_parse(ClientSession *s, const Frame *frame)
-{
-	ParseMessage m;
-	Statement  *statement;
-
-	counter_add(s->counters, COUNT_CLIENT_PARSES, 1);
-	if (!frame->last)
-		return parse_too_long(s, frame);
-	if (!message_read_parse(frame->body, &m))
-	{
-		link_set_unnamed(s->link, NULL);
-		return forward(s, frame, 0);
-	}
-	/* a bound link has the names of this client alone: they are used there as they are, for SQL EXECUTE and Parse to share them */
-	if (m.name.len > 0 && s->bound)
-	{
-		add_effects(s, EFFECTS_OF_THE_UNSEEN);
-		return forward(s, frame, 0);
-	}
-	if (m.name.len > 0 && names_get(&s->names, m.name))
-		return parse_taken_name(s, &m);
-	if (m.name.len > 0 && s->names.count >= (uint32) hyperpool_max_session_statements)
-	{
-		session_fatal(s, REFUSE_TOO_MANY_STATEMENTS, NULL);
-		return STEP_GONE;
-	}
-	statement = statement_of(m.text, m.types);
-	if (statement == NULL)
-	{
-		session_fatal(s, REFUSE_MEMORY, NULL);
-		return STEP_GONE;
-	}
-	add_effects(s, effects_of(s, statement));
-	return m.name.len == 0 ? parse_unnamed(s, frame, statement) : parse_named(s, &m, statement);
-}
-
-/* ---- Bind, Describe, Close ---- */
-
-static SessionStep
-ask_bind(ClientSession *s, const Frame *frame)
-{
-	BindMessage m;
-	char		buf[LINK_NAME_MAX];
-	Bytes		name;
-	uint32		number;
-	void	   *what;
-	ByteBuffer *out = link_outbound(s->link);
-
-	counter_add(s->counters, COUNT_BINDS, 1);
-	if (!message_read_bind(frame->body, &m))
-	{
-		if (frame->last)
-			return forward(s, frame, 0);
-		session_fatal(s, REFUSE_PROTOCOL_VIOLATION, "portal or statement name is too long");
-		return STEP_GONE;
-	}
-	if (!resolve_name(s, m.statement, buf, &name, &number, &what) || !note(s, ASK_BIND, ASK_FOR_CLIENT, number, what))
-		return STEP_GONE;
-	if (bytes_equal(name, m.statement))
-	{
-		send_raw(s, frame);
-		return STEP_TAKEN;
-	}
-	/* the rest of a long Bind follows as it comes: the length is that of the whole */
-	message_put_bind_head(out, m.portal, name, m.rest.len + (frame->length - frame->body.len));
-	buffer_put(out, m.rest.data, m.rest.len);
-	link_set_cut(s->link, !frame->last);
-	s->piece = PIECE_FORWARD;
-	link_flush(s->link);
-	return STEP_TAKEN;
-}
-
-static SessionStep
-ask_describe(ClientSession *s, const Frame *frame)
-{
-	NamedMessage m;
-	char		buf[LINK_NAME_MAX];
-	Bytes		name;
-	uint32		number;
-	void	   *what;
-
-	if (!frame->last || !message_read_named(frame->body, &m) || m.what == 'P')
-		return forward(s, frame, 'P');
-	if (!resolve_name(s, m.name, buf, &name, &number, &what) ||
-		!note(s, ASK_DESCRIBE_STATEMENT, ASK_FOR_CLIENT, number, what))
-		return STEP_GONE;
-	message_put_named(link_outbound(s->link), MSG_DESCRIBE, 'S', name);
-	link_flush(s->link);
-	return STEP_TAKEN;
-}
-
-/* Close of a statement: the client's name goes, what the link has prepared stays for others. */
-static SessionStep
-ask_close(ClientSession *s, const Frame *frame)
-{
-	NamedMessage m;
-	Statement  *prior;
-	void	   *what;
-
-	if (!frame->last || !message_read_named(frame->body, &m) || m.what == 'P')
-		return forward(s, frame, 'P');
-	if (m.name.len == 0)
-	{
-		prior = s->unnamed;
-		s->unnamed = NULL;
-		link_set_unnamed(s->link, NULL);
-		what = prior ? session_note_make(NOTE_UNNAMED, m.name, prior, 0) : NULL;
-		if (!note(s, ASK_CLOSE, ASK_FOR_CLIENT, 0, what))
-			return STEP_GONE;
-		send_raw(s, frame);
-		return STEP_TAKEN;
-	}
-	prior = names_take(&s->names, m.name);
-	if (prior == NULL && s->bound)
-		return forward(s, frame, 'S');
-	what = prior ? session_note_make(NOTE_CLOSED, m.name, prior, 0) : NULL;
-	if (!note(s, ASK_CLOSE, ASK_MADE, 0, what))
-		return STEP_GONE;
-	link_make_answers(s->tail);
-	return STEP_TAKEN;
 }
 
 /* ---- the rest ---- */
@@ -819,12 +309,12 @@ ask_copy(ClientSession *s, const Frame *frame)
 {
 	if (frame->type != MSG_COPY_DATA)
 	{
-		if (!note(s, ASK_COPY_END, ASK_FOR_CLIENT, 0, NULL))
+		if (!session_note_ask(s, ASK_COPY_END, ASK_FOR_CLIENT, 0, NULL))
 			return STEP_GONE;
 	}
 	else
 		exchange_copy_data(&s->tail->x);
-	send_raw(s, frame);
+	session_send_raw(s, frame);
 	return STEP_TAKEN;
 }
 
@@ -833,17 +323,17 @@ ask_sync(ClientSession *s, const Frame *frame)
 {
 	if (s->tail->x.copy_in && !s->tail->x.copy_ended)
 		exchange_sync_in_copy(&s->tail->x);
-	else if (!note(s, ASK_SYNC, ASK_FOR_CLIENT, 0, NULL))
+	else if (!session_note_ask(s, ASK_SYNC, ASK_FOR_CLIENT, 0, NULL))
 		return STEP_GONE;
-	send_raw(s, frame);
+	session_send_raw(s, frame);
 	return STEP_TAKEN;
 }
 
 static SessionStep
 ask_function_call(ClientSession *s, const Frame *frame)
 {
-	add_effects(s, EFFECTS_OF_THE_UNSEEN);
-	return forward(s, frame, 0);
+	session_add_effects(s, EFFECTS_OF_THE_UNSEEN);
+	return session_forward(s, frame, 0);
 }
 
 static SessionStep
@@ -854,15 +344,15 @@ forward_by_type(ClientSession *s, const Frame *frame)
 		case MSG_QUERY:
 			return ask_query(s, frame);
 		case MSG_PARSE:
-			return ask_parse(s, frame);
+			return session_ask_parse(s, frame);
 		case MSG_BIND:
-			return ask_bind(s, frame);
+			return session_ask_bind(s, frame);
 		case MSG_DESCRIBE:
-			return ask_describe(s, frame);
+			return session_ask_describe(s, frame);
 		case MSG_EXECUTE:
-			return forward(s, frame, 0);
+			return session_forward(s, frame, 0);
 		case MSG_CLOSE:
-			return ask_close(s, frame);
+			return session_ask_close(s, frame);
 		case MSG_SYNC:
 			return ask_sync(s, frame);
 		case MSG_FUNCTION_CALL:
@@ -872,7 +362,7 @@ forward_by_type(ClientSession *s, const Frame *frame)
 		case MSG_COPY_FAIL:
 			return ask_copy(s, frame);
 		default:				/* Flush */
-			send_raw(s, frame);
+			session_send_raw(s, frame);
 			return STEP_TAKEN;
 	}
 }

@@ -2,7 +2,7 @@
  * client/session_internal.h - the session room's own view of a session.           floor 7
  *
  * session.c: life, reading and writing. session_login.c: from accept to ReadyForQuery. session_ask.c: a client's message on
- * its way to the origin. session_answer.c: the link's news on their way to the client. session_settings.c: what SET has left behind.
+ * its way to the origin; session_statements.c: its prepared statements on whatever link it has; session_facts.c: what a text does. session_answer.c: the link's news on their way to the client. session_settings.c: what SET has left behind.
  */
 #ifndef HYPERPOOL_CLIENT_SESSION_INTERNAL_H
 #define HYPERPOOL_CLIENT_SESSION_INTERNAL_H
@@ -127,7 +127,36 @@ extern void session_login_link(ClientSession *s, OriginLink *link); /* the pool'
 extern void session_login_news(LinkExchange *e, const LinkNews *news);
 extern void session_login_end(ClientSession *s);
 
+/* session_facts.c */
+typedef struct QueryFacts		/* of a simple query's text */
+{
+	uint16		effects;		/* StatementEffect bits */
+	uint8		kind;			/* StatementKind */
+} QueryFacts;
+
+#define EFFECTS_OF_THE_UNSEEN	(EFFECT_UNKNOWN | EFFECT_WRITES | EFFECT_DIRTY | EFFECT_LOCKS)
+
+extern const QueryFacts *session_query_facts(const ClientSession *s, Bytes text);	/* valid until the next call */
+extern uint32 session_effects_of(const ClientSession *s, Statement *statement);
+
+/* session_statements.c */
+extern void session_add_effects(ClientSession *s, uint32 effects);
+/*
+ * Sees to it that the statement of a client's name is prepared on the link when the next message is read there; *name is what it
+ * is called there. False: the session is closed, or out of memory.
+ */
+extern bool session_prepare_on_link(ClientSession *s, Bytes client_name, Statement *statement, char buf[LINK_NAME_MAX], Bytes *name,
+									uint32 *number);
+extern SessionStep session_ask_parse(ClientSession *s, const Frame *frame);
+extern SessionStep session_ask_bind(ClientSession *s, const Frame *frame);
+extern SessionStep session_ask_describe(ClientSession *s, const Frame *frame);
+extern SessionStep session_ask_close(ClientSession *s, const Frame *frame);
+
 /* session_ask.c */
+/* Notes an ask of the newest exchange; on failure frees `what`, closes the session and returns false. */
+extern bool session_note_ask(ClientSession *s, AskKind kind, AskFor whose, uint32 number, void *what);
+extern void session_send_raw(ClientSession *s, const Frame *frame);	/* the bytes as they came; their rest follows */
+extern SessionStep session_forward(ClientSession *s, const Frame *frame, uint8 what);	/* noted and sent as it came */
 extern SessionStep session_ask(ClientSession *s, const Frame *frame);
 extern bool session_refuses_type(ClientSession *s, uint8 type);	/* true: no such message; the client has been told */
 extern void session_attach(ClientSession *s, OriginLink *link);

@@ -1,9 +1,7 @@
 /*
  * origin/link.c - one connection to an origin: its life, its FIFO of exchanges, its bytes.
  *
- * Reading: one receive into a scratch area shared by all links of the worker, split into messages in
- * place; runs of messages for one exchange go up in one LINK_BYTES. Only the start of a message whose rest has
- * not come is kept (link->in). Writing: everything asked in one turn of the loop goes out in one send at the end of it.
+ * Writing: everything asked in one turn of the loop goes out in one send at the end of it. Reading is in link_read.c.
  *
  * A link that breaks tells every exchange in flight (LINK_LOST), then the pool (on_ready). Its memory goes
  * when the pool says so, never from inside a callback.
@@ -16,17 +14,12 @@
 
 #include "origin/link_internal.h"
 
-#define SCRATCH_SIZE	(256 * 1024)
-#define WHOLE_MAX		(32 * 1024) /* longer messages are handed on in pieces */
 #define RESET_WAIT		INT64CONST(15000000) /* for the answer to our own reset, microseconds */
 #define CLOSE_WAIT		INT64CONST(5000000) /* for the origin's end of stream, microseconds */
 
 Reactor    *link_reactor;
 static void (*link_free_note) (void *note);
 
-static uint8 scratch[SCRATCH_SIZE];
-
-static void link_flush_now(ReactorTask *task);
 static void link_close_timeout(ReactorTimer *timer);
 static void reset_timeout(ReactorTimer *timer);
 
@@ -283,8 +276,8 @@ exchange_append(OriginLink *link)
 	return e;
 }
 
-static void
-exchange_release(LinkExchange *e)
+void
+link_exchange_free(LinkExchange *e)
 {
 	exchange_free(&e->x);
 	mem_free(e, sizeof(LinkExchange));
@@ -327,15 +320,15 @@ link_disown(LinkExchange *e)
 	e->owner = NULL;
 }
 
-static void
-tell_owner(LinkExchange *e, const LinkNews *news)
+void
+link_tell_owner(LinkExchange *e, const LinkNews *news)
 {
 	if (e->owner)
 		e->on_message(e, news);
 }
 
-static void
-tell_ask(LinkExchange *e, const Ask *ask, LinkOutcome outcome)
+void
+link_tell_ask(LinkExchange *e, const Ask *ask, LinkOutcome outcome)
 {
 	LinkNews	news = {.kind = LINK_ASK, .ask = ask, .outcome = outcome};
 
@@ -346,8 +339,8 @@ tell_ask(LinkExchange *e, const Ask *ask, LinkOutcome outcome)
 }
 
 /* An ask was not fulfilled: what it would have prepared is not there. */
-static void
-not_fulfilled(LinkExchange *e, const Ask *ask, LinkOutcome outcome)
+void
+link_not_fulfilled(LinkExchange *e, const Ask *ask, LinkOutcome outcome)
 {
 	OriginLink *link = e->link;
 
@@ -362,13 +355,13 @@ not_fulfilled(LinkExchange *e, const Ask *ask, LinkOutcome outcome)
 	if (ask->kind == ASK_CLOSE && ask->whose == ASK_FOR_US)
 		link->worn = true;
 	if (ask->note)
-		tell_ask(e, ask, outcome);
+		link_tell_ask(e, ask, outcome);
 }
 
-static void
-on_dropped(void *arg, const Ask *ask)
+void
+link_on_dropped(void *arg, const Ask *ask)
 {
-	not_fulfilled(arg, ask, OUTCOME_SKIPPED);
+	link_not_fulfilled(arg, ask, OUTCOME_SKIPPED);
 }
 
 /* ---- breaking ---- */
@@ -383,7 +376,7 @@ lose_head(OriginLink *link)
 	link->head = e->next;
 	if (link->head == NULL)
 		link->tail = NULL;
-	exchange_drop_all(&e->x, on_dropped, e);
+	exchange_drop_all(&e->x, link_on_dropped, e);
 	news.bytes = buffer_view(&link->last_error);
 	news.unsent = link->sent <= e->starts_at;
 	news.cut = frame_inside(&link->reader) && link->piece_passes;
@@ -394,7 +387,7 @@ lose_head(OriginLink *link)
 
 		on_message(e, &news);
 	}
-	exchange_release(e);
+	link_exchange_free(e);
 }
 
 void
@@ -523,7 +516,7 @@ tell_drained(OriginLink *link)
 	}
 }
 
-static void
+void
 link_flush_now(ReactorTask *task)
 {
 	OriginLink *link = (OriginLink *) ((char *) task - offsetof(OriginLink, flush_task));
@@ -561,395 +554,6 @@ link_flush_now(ReactorTask *task)
 	/* decrypted bytes wait that no poll will tell of */
 	if (link->state != LINK_BROKEN && !link->held && transport_pending(&link->transport))
 		link_on_ready(&link->source, REACTOR_READ);
-}
-
-/* ---- reading ---- */
-
-/* A run of bytes that go up unchanged to one exchange. */
-typedef struct Run
-{
-	const uint8 *start;
-	const uint8 *end;			/* start == end: empty */
-} Run;
-
-static void
-run_deliver(LinkExchange *e, Run *run)
-{
-	if (run->start != run->end && e)
-	{
-		LinkNews	news = {.kind = LINK_BYTES, .bytes = bytes_of(run->start, run->end - run->start)};
-
-		tell_owner(e, &news);
-	}
-	run->start = run->end = NULL;
-}
-
-static void
-run_extend(Run *run, Bytes raw)
-{
-	if (run->start == run->end)
-		run->start = raw.data;
-	run->end = raw.data + raw.len;
-}
-
-static void
-make_answers(LinkExchange *e)
-{
-	static const uint8 parse_complete[] = {ANS_PARSE_COMPLETE, 0, 0, 0, 4};
-	static const uint8 close_complete[] = {ANS_CLOSE_COMPLETE, 0, 0, 0, 4};
-	Ask			ask;
-
-	while (exchange_made(&e->x, &ask))
-	{
-		LinkNews	news = {.kind = LINK_BYTES};
-
-		news.bytes = bytes_of(ask.kind == ASK_PARSE ? parse_complete : close_complete, 5);
-		tell_owner(e, &news);
-		if (ask.note)
-			tell_ask(e, &ask, OUTCOME_ANSWERED);
-	}
-}
-
-void
-link_make_answers(LinkExchange *e)
-{
-	if (e->link->head == e)
-		make_answers(e);
-}
-
-/* The exchange at the head is done: off the FIFO, then told, then freed. */
-static void
-end_head(OriginLink *link)
-{
-	LinkExchange *e = link->head;
-	LinkNews	news = {.kind = LINK_END, .status = e->x.status};
-	LinkPurpose purpose = e->purpose;
-	bool		failed = e->failed;
-
-	link->head = e->next;
-	if (link->head == NULL)
-	{
-		link->tail = NULL;
-		link_statements_settle(link->statements);
-	}
-	if (e->x.ambiguous)
-		link->poisoned = true;
-	tell_owner(e, &news);
-	exchange_release(e);
-	if (link->state == LINK_BROKEN)
-		return;
-	if (link->cancel_due && link->head && link->head->purpose == PURPOSE_CLIENT)
-		link_cancel(link);
-	if (purpose != PURPOSE_CLIENT)
-		link_own_ended(link, purpose, failed);
-	else if (link->head)
-		make_answers(link->head);
-	link_go_on(link);
-}
-
-/* Messages that belong to no ask. True: handled. */
-static bool
-on_asynchronous(OriginLink *link, const Frame *frame, Run *run)
-{
-	LinkExchange *e = link->head;
-	bool		passes = e && e->owner && e->purpose == PURPOSE_CLIENT;
-	Bytes		name,
-				value;
-
-	switch (frame->type)
-	{
-		case ANS_PARAMETER_STATUS:
-			if (frame->last && message_read_parameter_status(frame->body, &name, &value))
-			{
-				link_note_parameter(link, name, value);
-				if (passes)
-				{
-					LinkNews	news = {.kind = LINK_PARAMETER};
-
-					tell_owner(e, &news);
-				}
-			}
-			break;
-		case ANS_NOTICE:
-		case ANS_NOTIFICATION:
-			break;
-		default:
-			return false;
-	}
-	link->piece_passes = passes;
-	if (passes)
-		run_extend(run, frame->raw);
-	else
-	{
-		run_deliver(e, run);
-		if (link->on_stray && link->on_stray(link->stray_owner, frame->raw))
-			link->piece_passes = false;
-		else if (frame->type != ANS_PARAMETER_STATUS)
-			counter_add(link->target.counters, COUNT_NOTICES_DROPPED, 1);
-	}
-	return true;
-}
-
-/* The origin says why it is about to close: kept for whoever is told that the link is lost. */
-static void
-on_fatal(OriginLink *link, const Frame *frame)
-{
-	Bytes		code = message_error_field(frame->body, 'C');
-	Bytes		text = message_error_field(frame->body, 'M');
-
-	buffer_free(&link->last_error);
-	buffer_put(&link->last_error, frame->body.data, frame->body.len);
-	if (link->failure == NULL && code.len == 5)
-	{
-		memcpy(link->sqlstate, code.data, 5);
-		link->failure = bytes_copy(text);
-	}
-	link->poisoned = true;
-}
-
-/* An ErrorResponse goes up by itself: its owner may have to put other names in it. */
-static void
-pass_error(OriginLink *link, LinkExchange *e, const Frame *frame, const Ask *ask)
-{
-	LinkNews	news = {.kind = LINK_ERROR, .bytes = frame->body, .ask = ask};
-
-	e->failed = true;
-	if (e->purpose == PURPOSE_CLIENT)
-		counter_add(link->target.counters, COUNT_ERRORS, 1);
-	else if (e->purpose == PURPOSE_SETTINGS)
-		on_fatal(link, frame);
-	tell_owner(e, &news);
-}
-
-static void
-note_tag(LinkExchange *e, const Frame *frame)
-{
-	if (frame->last && frame->body.len > 1 && frame->body.data[0] == 'D')
-	{
-		LinkNews	news = {.kind = LINK_TAG, .bytes = bytes_of(frame->body.data, frame->body.len - 1)};
-
-		tell_owner(e, &news);
-	}
-}
-
-/* A description that was asked by us: what rows and parameters look like, but for the names of tables and columns. */
-static void
-note_shape(LinkExchange *e, const Frame *frame)
-{
-	Digest128	digest;
-
-	switch (frame->type)
-	{
-		case ANS_PARAMETER_DESCRIPTION:
-			e->shape = digest_of(frame->body);
-			break;
-		case ANS_ROW_DESCRIPTION:
-		case ANS_NO_DATA:
-			digest = frame->type == ANS_NO_DATA ? digest_of(frame->body) : message_row_shape(frame->body);
-			e->shape.lo = e->shape.lo * 31 + digest.lo;
-			e->shape.hi = e->shape.hi * 31 + digest.hi;
-			break;
-	}
-}
-
-/* One message (or its first piece) that answers the exchange at the head. False: the link is broken. */
-static bool
-on_answer(OriginLink *link, const Frame *frame, Run *run)
-{
-	LinkExchange *e = link->head;
-	Ask			ask;
-	bool		answered = false;
-	uint8		status = frame->type == ANS_READY && frame->body.len == 1 ? frame->body.data[0] : 0;
-	AnswerVerdict verdict = ANSWER_VIOLATION;
-
-	if (e)
-		verdict = exchange_answered(&e->x, frame->type, status, &ask, &answered, on_dropped, e);
-	link->piece_passes = false;
-	switch (verdict)
-	{
-		case ANSWER_PASS:
-			link->piece_passes = true;
-			run_extend(run, frame->raw);
-			break;
-		case ANSWER_SWALLOW:
-			run_deliver(e, run);
-			note_shape(e, frame);
-			break;
-		case ANSWER_PASS_ERROR:
-			if (!frame->last)
-			{
-				link->piece_passes = true;
-				run_extend(run, frame->raw);
-				e->failed = true;
-			}
-			else
-			{
-				run_deliver(e, run);
-				pass_error(link, e, frame, &ask);
-			}
-			if (answered)
-				not_fulfilled(e, &ask, OUTCOME_FAILED);
-			break;
-		case ANSWER_VIOLATION:
-			run_deliver(e, run);
-			ereport(LOG,
-					(errcode(ERRCODE_PROTOCOL_VIOLATION),
-					 errmsg("origin \"%s\" sent an unexpected message of type 0x%02X", link->target.origin_name, frame->type)));
-			link_break(link, "08P01", "the origin sent an unexpected message");
-			return false;
-	}
-	if (frame->type == ANS_READY)
-		link->status = status;
-	if (frame->type == ANS_COPY_IN && e->owner == NULL)
-	{
-		link_break(link, "08006", "its client left before it had sent its copy data");
-		return false;
-	}
-	if (frame->type == ANS_COMMAND_COMPLETE)
-		note_tag(e, frame);
-	if (answered && ask.note && verdict != ANSWER_PASS_ERROR)
-		tell_ask(e, &ask, OUTCOME_ANSWERED);
-	if (e->x.count > 0 && answered)
-	{
-		run_deliver(e, run);
-		make_answers(e);
-	}
-	if (exchange_done(&e->x))
-	{
-		run_deliver(e, run);
-		end_head(link);
-	}
-	return link->state != LINK_BROKEN;
-}
-
-static bool
-on_frame(OriginLink *link, const Frame *frame, Run *run)
-{
-	if (!frame->first)
-	{
-		if (link->piece_passes)
-			run_extend(run, frame->raw);
-		return true;
-	}
-	if (on_asynchronous(link, frame, run))
-		return link->state != LINK_BROKEN;
-	if (frame->type == ANS_ERROR && (link->head == NULL || message_error_is_fatal(frame->body)))
-	{
-		link->piece_passes = false;
-		on_fatal(link, frame);
-		return true;
-	}
-	return on_answer(link, frame, run);
-}
-
-/* Splits what is in hand; returns how much was used up. */
-static size_t
-take_messages(OriginLink *link, Bytes in)
-{
-	size_t		used = 0;
-	Run			run = {NULL, NULL};
-
-	for (;;)
-	{
-		Frame		frame;
-		FrameVerdict verdict = frame_next(&link->reader, bytes_of(in.data + used, in.len - used), WHOLE_MAX, &frame);
-
-		if (verdict == FRAME_MORE)
-			break;
-		if (verdict == FRAME_BAD_LENGTH)
-		{
-			run_deliver(link->head, &run);
-			link_break(link, "08P01", "the origin sent a message with an impossible length");
-			return in.len;
-		}
-		used += frame.raw.len;
-		if (!on_frame(link, &frame, &run))
-			return in.len;
-	}
-	run_deliver(link->head, &run);
-	return used;
-}
-
-/* Handles `n` fresh bytes that lie in scratch behind the `kept` ones. False: broken. */
-static bool
-on_bytes(OriginLink *link, size_t kept, size_t n)
-{
-	size_t		total = kept + n;
-	size_t		used;
-
-	counter_add(link->target.counters, COUNT_BYTES_FROM_ORIGIN, n);
-	used = take_messages(link, bytes_of(scratch, total));
-	if (link->state == LINK_BROKEN)
-		return false;
-	if (used < total)
-		buffer_put(&link->in, scratch + used, total - used);
-	if (link->in.failed)
-	{
-		link_break(link, "53200", "out of memory for an answer");
-		return false;
-	}
-	return true;
-}
-
-static void
-link_read(OriginLink *link)
-{
-	int			rounds = 4;		/* then others have their turn */
-
-	do
-	{
-		size_t		kept = buffer_len(&link->in);
-		ssize_t		n;
-
-		Assert(kept <= WHOLE_MAX + 5);
-		if (kept > 0)
-		{
-			memcpy(scratch, buffer_view(&link->in).data, kept);
-			buffer_consume(&link->in, kept);
-		}
-		n = transport_read(&link->transport, scratch + kept, SCRATCH_SIZE - kept);
-		if (n == TRANSPORT_AGAIN)
-		{
-			buffer_put(&link->in, scratch, kept);
-			break;
-		}
-		if (n <= 0)
-		{
-			link_break(link, "08006", n == 0 ? "the origin closed the connection" : "the connection to the origin was lost");
-			return;
-		}
-		if (!on_bytes(link, kept, n))
-			return;
-		if (n < SCRATCH_SIZE / 4 && !transport_pending(&link->transport))
-			break;
-	} while (--rounds > 0 && !link->held && link->state != LINK_BROKEN);
-	if (link->state == LINK_BROKEN)
-		return;
-	buffer_trim(&link->in);
-	/* decrypted bytes wait that no poll will tell of */
-	if (!link->held && transport_pending(&link->transport))
-		reactor_at_end(link_reactor, &link->flush_task, REACTOR_LINKS);
-	link_watch(link);
-}
-
-void
-link_on_ready(ReactorSource *source, int events)
-{
-	OriginLink *link = (OriginLink *) source;
-
-	if (link->state == LINK_CONNECTING)
-	{
-		link_connect_step(link);
-		return;
-	}
-	if (events & REACTOR_WRITE)
-	{
-		link_flush_now(&link->flush_task);
-		if (link->state == LINK_BROKEN)
-			return;
-	}
-	if ((events & REACTOR_READ) && !link->held)
-		link_read(link);
 }
 
 /* ---- ends of exchanges ---- */

@@ -1,7 +1,7 @@
 /*
  * origin/link_internal.h - the link room's own view of a link.                    floor 5
  *
- * link.c: life, FIFO, reading and writing. link_connect.c: libpq opens it and hands it over.
+ * link.c: life, FIFO and writing. link_read.c: reading. link_connect.c: libpq opens it and hands it over.
  * link_session.c: settings, parameters, statements, reset. link_cancel.c: cancel connections.
  */
 #ifndef HYPERPOOL_ORIGIN_LINK_INTERNAL_H
@@ -101,6 +101,13 @@ extern LinkExchange *link_ask_own(OriginLink *link, LinkPurpose purpose);
 extern void link_on_ready(ReactorSource *source, int events);
 extern void link_watch(OriginLink *link);
 extern void link_go_on(OriginLink *link);	/* the FIFO has run empty or a cancel has ended: next step of an abandoned or returned link */
+
+extern void link_flush_now(ReactorTask *task);
+extern void link_tell_owner(LinkExchange *e, const LinkNews *news); /* nobody is told when the owner has gone */
+extern void link_tell_ask(LinkExchange *e, const Ask *ask, LinkOutcome outcome);	/* or frees its note */
+extern void link_not_fulfilled(LinkExchange *e, const Ask *ask, LinkOutcome outcome);
+extern void link_on_dropped(void *arg, const Ask *ask);	/* arg: the exchange; as exchange_answered wants it */
+extern void link_exchange_free(LinkExchange *e);
 
 /* link_connect.c */
 extern bool link_connect_begin(OriginLink *link);

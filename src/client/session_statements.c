@@ -1,0 +1,427 @@
+/*
+ * client/session_statements.c - a client's prepared statements on whatever link it has.
+ *
+ * A client's name stands for a statement (text, types); a statement has one name of ours on each link where it is prepared. What the link
+ * lacks is prepared just before, in the same send, and that answer is swallowed. It is described too: it must look as the client was told.
+ *
+ * A name that would be refused by the origin must be refused by the origin (its transaction has to fail too), so such messages are sent in a
+ * form that fails there for the same reason.
+ */
+#include "postgres.h"
+
+#include "host/analyze.h"
+
+#include "client/session_internal.h"
+
+/* ---- statements ---- */
+
+/* The statement of a text; one reference. NULL: no memory. */
+static Statement *
+statement_of(Bytes text, Bytes types)
+{
+	bool		fresh;
+
+	return statement_intern(pools_statements(), text, types, &fresh);
+}
+
+void
+session_add_effects(ClientSession *s, uint32 effects)
+{
+	s->tail->effects |= effects;
+	s->effects |= effects;
+}
+
+/*
+ * Asks for the description of a statement that was just sent to be parsed under `name`; the client does not see the answer. After its
+ * own Parse the shape is learnt (NOTE_LEARN); after ours it must be the one the client was told (NOTE_COMPARE), or it would decode rows by
+ * a wrong description.
+ */
+static bool
+ask_shape(ClientSession *s, NoteWhat what, Bytes client_name, Bytes name, uint32 number)
+{
+	SessionNote *shape_note = session_note_make(what, client_name, NULL, number);
+
+	if (shape_note == NULL)
+		return false;
+	message_put_named(link_outbound(s->link), MSG_DESCRIBE, 'S', name);
+	if (!session_note_ask(s, ASK_DESCRIBE_STATEMENT, ASK_FOR_US, number, shape_note))
+		return false;
+	s->risky--;					/* it gives and takes no name */
+	return true;
+}
+
+/* The link's unnamed statement is to be this one: sends its Parse if it is not. */
+static bool
+prepare_unnamed(ClientSession *s, Statement *statement)
+{
+	if (link_unnamed(s->link) == statement)
+		return true;
+	message_put_parse(link_outbound(s->link), bytes_of("", 0), statement_text(statement), statement_types(statement));
+	link_set_unnamed(s->link, statement);
+	counter_add(s->counters, COUNT_LINK_PARSES, 1);
+	return session_note_ask(s, ASK_PARSE, ASK_FOR_US, 0, NULL);
+}
+
+/* No statement of another client may be found behind the unnamed name. */
+static bool
+forget_unnamed(ClientSession *s)
+{
+	if (link_has_no_unnamed(s->link))
+		return true;
+	message_put_named(link_outbound(s->link), MSG_CLOSE, 'S', bytes_of("", 0));
+	link_unnamed_closed(s->link);
+	return session_note_ask(s, ASK_CLOSE, ASK_FOR_US, 0, NULL);
+}
+
+/* Enters a statement into what the link has prepared; what has to go for it is closed. 0: no memory. */
+static uint32
+enter_on_link(ClientSession *s, Statement *statement, bool *ok)
+{
+	uint32		evicted = 0;
+	uint32		number = link_statements_add(link_statements(s->link), statement, s->settings, &evicted);
+	char		buf[LINK_NAME_MAX];
+
+	*ok = number != 0;
+	if (evicted != 0)
+	{
+		message_put_named(link_outbound(s->link), MSG_CLOSE, 'S', link_statement_name(evicted, buf));
+		*ok &= session_note_ask(s, ASK_CLOSE, ASK_FOR_US, 0, NULL);
+	}
+	return number;
+}
+
+/*
+ * Sees to it that the statement is prepared on the link when the next message is read there; *name is what it is called.
+ * Behind a pooler every exchange may meet another session: there it is always the unnamed one, prepared anew.
+ */
+bool
+session_prepare_on_link(ClientSession *s, Bytes client_name, Statement *statement, char buf[LINK_NAME_MAX], Bytes *name, uint32 *number)
+{
+	const Shape *told = names_shape(&s->names, client_name);
+	bool		ok = true;
+
+	*number = 0;
+	*name = bytes_of("", 0);
+	if (pool_origin_is_pooled(s->pool))
+	{
+		link_set_unnamed(s->link, NULL);
+		return prepare_unnamed(s, statement);
+	}
+	*number = link_statements_find(link_statements(s->link), statement, s->settings);
+	if (*number != 0)
+	{
+		*name = link_statement_name(*number, buf);
+		if (!shapes_differ(told, link_statements_shape(link_statements(s->link), *number)))
+			return true;
+		/* the link or the client is behind the times: the origin knows which */
+		message_put_named(link_outbound(s->link), MSG_CLOSE, 'S', *name);
+		ok = session_note_ask(s, ASK_CLOSE, ASK_FOR_US, 0, NULL);
+	}
+	else
+		*number = enter_on_link(s, statement, &ok);
+	if (!ok)
+		return false;
+	*name = link_statement_name(*number, buf);
+	message_put_parse(link_outbound(s->link), *name, statement_text(statement), statement_types(statement));
+	counter_add(s->counters, COUNT_LINK_PARSES, 1);
+	return session_note_ask(s, ASK_PARSE, ASK_FOR_US, *number, NULL) &&
+		(told == NULL || !told->known || ask_shape(s, NOTE_COMPARE, client_name, *name, *number));
+}
+
+/*
+ * A name this client has not given: the origin shall say that it does not exist, unless the link is bound (then SQL
+ * PREPARE may have made it). A name that looks like ours is sent as one that cannot exist.
+ */
+static bool
+unknown_name(ClientSession *s, Bytes name, Bytes *sent, void **what)
+{
+	*sent = name;
+	*what = NULL;
+	if (s->bound)
+		session_add_effects(s, EFFECTS_OF_THE_UNSEEN);
+	if (name.len == 0)
+		return s->bound || forget_unnamed(s);
+	if (link_name_is_ours(name))
+	{
+		*what = session_note_make(NOTE_RENAMED, name, NULL, 0);
+		*sent = bytes_str("hyperpool_0");
+		return *what != NULL;
+	}
+	return true;
+}
+
+/* What a Bind, Describe or Close of a statement name must say on the link. */
+static bool
+resolve_name(ClientSession *s, Bytes name, char buf[LINK_NAME_MAX], Bytes *sent, uint32 *number, void **what)
+{
+	Statement  *statement = name.len == 0 ? s->unnamed : names_get(&s->names, name);
+
+	*number = 0;
+	*what = NULL;
+	if (statement == NULL)
+		return unknown_name(s, name, sent, what);
+	session_add_effects(s, session_effects_of(s, statement));
+	if (name.len > 0)
+		return session_prepare_on_link(s, name, statement, buf, sent, number);
+	*sent = name;
+	return prepare_unnamed(s, statement);
+}
+
+/* ---- Parse ---- */
+
+/*
+ * DEALLOCATE or EXECUTE of a statement that was named by the protocol, sent as a statement itself (psycopg does): on this link the
+ * text must say the link's name. *done: the Parse is sent.
+ */
+static bool
+parse_renamed(ClientSession *s, Statement *statement, bool *done)
+{
+	const StatementFacts *facts = analyze_facts(statement, s->safe_encoding);
+	Bytes		target = facts->target ? bytes_str(facts->target) : bytes_of("", 0);
+	Statement  *meant = target.len > 0 ? names_get(&s->names, target) : NULL;
+	ByteBuffer	text = {0};
+	char		buf[LINK_NAME_MAX];
+	Bytes		name;
+	uint32		number;
+
+	*done = false;
+	if (meant == NULL || pool_origin_is_pooled(s->pool))
+		return true;
+	if (!session_prepare_on_link(s, target, meant, buf, &name, &number))
+		return false;
+	if (!analyze_rename(statement_text(statement), facts->target, name, &text))
+		return true;
+	message_put_parse(link_outbound(s->link), bytes_of("", 0), buffer_view(&text), statement_types(statement));
+	buffer_free(&text);
+	link_flush(s->link);
+	*done = true;
+	if (facts->kind == STATEMENT_DEALLOCATE && s->deallocating == NULL)
+		s->deallocating = session_note_make(NOTE_DEALLOCATE, target, NULL, number);
+	return true;
+}
+
+static SessionStep
+parse_unnamed(ClientSession *s, const Frame *frame, Statement *statement)
+{
+	void	   *what = NULL;
+	bool		done;
+
+	if (s->tail->x.count > 0)
+		what = session_note_make(NOTE_UNNAMED, bytes_of("", 0), s->unnamed, 0);
+	else if (s->unnamed)
+		statement_unref(pools_statements(), s->unnamed);
+	s->unnamed = statement;
+	if (!parse_renamed(s, statement, &done))
+		return STEP_GONE;
+	link_set_unnamed(s->link, statement);
+	if (!session_note_ask(s, ASK_PARSE, ASK_FOR_CLIENT, 0, what))
+		return STEP_GONE;
+	if (!done)
+		session_send_raw(s, frame);
+	return STEP_TAKEN;
+}
+
+/* The name is taken: so is its name on the link, and the origin will say so. */
+static SessionStep
+parse_taken_name(ClientSession *s, const ParseMessage *m)
+{
+	char		buf[LINK_NAME_MAX];
+	Bytes		name;
+	uint32		number;
+	void	   *what;
+
+	if (!session_prepare_on_link(s, m->name, names_get(&s->names, m->name), buf, &name, &number))
+		return STEP_GONE;
+	what = session_note_make(NOTE_RENAMED, m->name, NULL, number);
+	if (what == NULL || !session_note_ask(s, ASK_PARSE, ASK_FOR_CLIENT, 0, what))
+		return STEP_GONE;
+	message_put_parse(link_outbound(s->link), name, m->text, m->types);
+	link_flush(s->link);
+	return STEP_TAKEN;
+}
+
+/*
+ * What the link calls the statement this Parse makes. One that is prepared there already is closed first and parsed anew, as a
+ * direct connection would parse it: the tables may have changed since.
+ */
+static bool
+name_for_parse(ClientSession *s, Statement *statement, char buf[LINK_NAME_MAX], Bytes *name, uint32 *number)
+{
+	bool		ok = true;
+
+	*number = 0;
+	*name = bytes_of("", 0);
+	if (pool_origin_is_pooled(s->pool))
+	{
+		link_set_unnamed(s->link, NULL);
+		return true;
+	}
+	*number = link_statements_find(link_statements(s->link), statement, s->settings);
+	if (*number == 0)
+	{
+		*number = enter_on_link(s, statement, &ok);
+		*name = link_statement_name(*number, buf);
+		return ok;
+	}
+	*name = link_statement_name(*number, buf);
+	message_put_named(link_outbound(s->link), MSG_CLOSE, 'S', *name);
+	return session_note_ask(s, ASK_CLOSE, ASK_FOR_US, 0, NULL);
+}
+
+static SessionStep
+parse_named(ClientSession *s, const ParseMessage *m, Statement *statement)
+{
+	uint32		number;
+	char		buf[LINK_NAME_MAX];
+	Bytes		name;
+	void	   *what = session_note_make(NOTE_NAMED, m->name, NULL, 0);
+
+	if (what == NULL || !names_put(&s->names, m->name, statement))
+	{
+		session_fatal(s, REFUSE_MEMORY, NULL);
+		return STEP_GONE;
+	}
+	if (!name_for_parse(s, statement, buf, &name, &number))
+		return STEP_GONE;
+	message_put_parse(link_outbound(s->link), name, m->text, m->types);
+	link_flush(s->link);
+	counter_add(s->counters, COUNT_LINK_PARSES, 1);
+	if (!session_note_ask(s, ASK_PARSE, ASK_FOR_CLIENT, number, what) || !ask_shape(s, NOTE_LEARN, m->name, name, number))
+		return STEP_GONE;
+	return STEP_TAKEN;
+}
+
+/* Too long to be remembered (hyperpool.max_statement_size): it lives on this link alone, which stays with the client. */
+static SessionStep
+parse_too_long(ClientSession *s, const Frame *frame)
+{
+	session_add_effects(s, EFFECTS_OF_THE_UNSEEN | EFFECT_BIND);
+	if (s->unnamed)
+		statement_unref(pools_statements(), s->unnamed);
+	s->unnamed = NULL;
+	link_set_unnamed(s->link, NULL);
+	return session_forward(s, frame, 0);
+}
+
+SessionStep
+session_ask_parse(ClientSession *s, const Frame *frame)
+{
+	ParseMessage m;
+	Statement  *statement;
+
+	counter_add(s->counters, COUNT_CLIENT_PARSES, 1);
+	if (!frame->last)
+		return parse_too_long(s, frame);
+	if (!message_read_parse(frame->body, &m))
+	{
+		link_set_unnamed(s->link, NULL);
+		return session_forward(s, frame, 0);
+	}
+	/* a bound link has the names of this client alone: they are used there as they are, for SQL EXECUTE and Parse to share them */
+	if (m.name.len > 0 && s->bound)
+	{
+		session_add_effects(s, EFFECTS_OF_THE_UNSEEN);
+		return session_forward(s, frame, 0);
+	}
+	if (m.name.len > 0 && names_get(&s->names, m.name))
+		return parse_taken_name(s, &m);
+	if (m.name.len > 0 && s->names.count >= (uint32) hyperpool_max_session_statements)
+	{
+		session_fatal(s, REFUSE_TOO_MANY_STATEMENTS, NULL);
+		return STEP_GONE;
+	}
+	statement = statement_of(m.text, m.types);
+	if (statement == NULL)
+	{
+		session_fatal(s, REFUSE_MEMORY, NULL);
+		return STEP_GONE;
+	}
+	session_add_effects(s, session_effects_of(s, statement));
+	return m.name.len == 0 ? parse_unnamed(s, frame, statement) : parse_named(s, &m, statement);
+}
+
+/* ---- Bind, Describe, Close ---- */
+
+SessionStep
+session_ask_bind(ClientSession *s, const Frame *frame)
+{
+	BindMessage m;
+	char		buf[LINK_NAME_MAX];
+	Bytes		name;
+	uint32		number;
+	void	   *what;
+	ByteBuffer *out = link_outbound(s->link);
+
+	counter_add(s->counters, COUNT_BINDS, 1);
+	if (!message_read_bind(frame->body, &m))
+	{
+		if (frame->last)
+			return session_forward(s, frame, 0);
+		session_fatal(s, REFUSE_PROTOCOL_VIOLATION, "portal or statement name is too long");
+		return STEP_GONE;
+	}
+	if (!resolve_name(s, m.statement, buf, &name, &number, &what) || !session_note_ask(s, ASK_BIND, ASK_FOR_CLIENT, number, what))
+		return STEP_GONE;
+	if (bytes_equal(name, m.statement))
+	{
+		session_send_raw(s, frame);
+		return STEP_TAKEN;
+	}
+	/* the rest of a long Bind follows as it comes: the length is that of the whole */
+	message_put_bind_head(out, m.portal, name, m.rest.len + (frame->length - frame->body.len));
+	buffer_put(out, m.rest.data, m.rest.len);
+	link_set_cut(s->link, !frame->last);
+	s->piece = PIECE_FORWARD;
+	link_flush(s->link);
+	return STEP_TAKEN;
+}
+
+SessionStep
+session_ask_describe(ClientSession *s, const Frame *frame)
+{
+	NamedMessage m;
+	char		buf[LINK_NAME_MAX];
+	Bytes		name;
+	uint32		number;
+	void	   *what;
+
+	if (!frame->last || !message_read_named(frame->body, &m) || m.what == 'P')
+		return session_forward(s, frame, 'P');
+	if (!resolve_name(s, m.name, buf, &name, &number, &what) ||
+		!session_note_ask(s, ASK_DESCRIBE_STATEMENT, ASK_FOR_CLIENT, number, what))
+		return STEP_GONE;
+	message_put_named(link_outbound(s->link), MSG_DESCRIBE, 'S', name);
+	link_flush(s->link);
+	return STEP_TAKEN;
+}
+
+/* Close of a statement: the client's name goes, what the link has prepared stays for others. */
+SessionStep
+session_ask_close(ClientSession *s, const Frame *frame)
+{
+	NamedMessage m;
+	Statement  *prior;
+	void	   *what;
+
+	if (!frame->last || !message_read_named(frame->body, &m) || m.what == 'P')
+		return session_forward(s, frame, 'P');
+	if (m.name.len == 0)
+	{
+		prior = s->unnamed;
+		s->unnamed = NULL;
+		link_set_unnamed(s->link, NULL);
+		what = prior ? session_note_make(NOTE_UNNAMED, m.name, prior, 0) : NULL;
+		if (!session_note_ask(s, ASK_CLOSE, ASK_FOR_CLIENT, 0, what))
+			return STEP_GONE;
+		session_send_raw(s, frame);
+		return STEP_TAKEN;
+	}
+	prior = names_take(&s->names, m.name);
+	if (prior == NULL && s->bound)
+		return session_forward(s, frame, 'S');
+	what = prior ? session_note_make(NOTE_CLOSED, m.name, prior, 0) : NULL;
+	if (!session_note_ask(s, ASK_CLOSE, ASK_MADE, 0, what))
+		return STEP_GONE;
+	link_make_answers(s->tail);
+	return STEP_TAKEN;
+}
