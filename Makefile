@@ -121,7 +121,7 @@ run-tap:
 		test/tools/run-tap '$(CURDIR)/$(BUILD)/tap' $(PROVE_TESTS)
 
 demo: setup
-	@$(MAKE) --no-print-directory stage
+	@echo 'building hyperpool' && $(MAKE) -s --no-print-directory stage
 	@PG_CONFIG='$(PG_CONFIG)' test/demo/demo
 
 demo-stop:

@@ -9,7 +9,7 @@
 
 #include <arpa/inet.h>
 #include <netinet/in.h>
-#include <sys/un.h>
+#include <netinet/tcp.h>
 
 #include "postmaster/postmaster.h"
 #include "utils/timestamp.h"
@@ -468,6 +468,18 @@ may_handshake(void)
 	return handshakes++ < HANDSHAKES_A_TURN;
 }
 
+/*
+ * In TLS 1.3 the client has the last word of the handshake, and we send nothing it would be acknowledged with. A client under Nagle's
+ * algorithm (node's) would keep its startup message until the kernel's delayed acknowledgement, 40 ms later.
+ */
+static void
+acknowledge(ClientSession *s)
+{
+	int			on = 1;
+
+	(void) setsockopt(s->source.fd, IPPROTO_TCP, TCP_QUICKACK, &on, sizeof(on));
+}
+
 /* True: TLS is on. */
 static bool
 handshake(ClientSession *s)
@@ -484,6 +496,7 @@ handshake(ClientSession *s)
 			}
 			s->login->state.tls = true;
 			s->login->phase = PHASE_STARTUP;
+			acknowledge(s);
 			reactor_watch(session_reactor, &s->source, REACTOR_READ);
 			return true;
 		case HANDSHAKE_AGAIN:
