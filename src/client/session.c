@@ -669,8 +669,10 @@ cancel(ClientSession *s)
 			break;
 		case SESSION_RELAYING:
 		case SESSION_LEAVING:
-			if (s->link && s->inflight > 0)
-				link_cancel(s->link);
+			if (s->link == NULL || s->inflight == 0 || s->reading)
+				break;
+			s->cancelled = true;
+			link_cancel(s->link);
 			break;
 		case SESSION_STARTING:
 		case SESSION_IDLE:

@@ -226,7 +226,7 @@ on_ask(ClientSession *s, LinkExchange *e, const LinkNews *news)
 {
 	SessionNote *note = news->ask->note;
 
-	if (note->what != NOTE_LEARN && note->what != NOTE_COMPARE)
+	if (note->what != NOTE_LEARN)
 		s->risky--;
 	if (news->outcome == OUTCOME_ANSWERED)
 		fulfil(s, e, note);
@@ -249,15 +249,7 @@ forget_statements(ClientSession *s)
 static void
 on_tag(ClientSession *s, Bytes tag)
 {
-	if (bytes_equal_str(tag, "DEALLOCATE") && s->deallocating)
-	{
-		Statement  *gone = names_take(&s->names, bytes_of(s->deallocating->name, s->deallocating->name_len));
-
-		if (gone)
-			statement_unref(pools_statements(), gone);
-		link_statements_remove(link_statements(s->link), s->deallocating->number);
-	}
-	else if (bytes_equal_str(tag, "DEALLOCATE ALL"))
+	if (bytes_equal_str(tag, "DEALLOCATE ALL"))
 	{
 		names_clear(&s->names, pools_statements());
 		link_discarded(s->link, false);
@@ -387,29 +379,36 @@ session_quiet(ClientSession *s)
 		stay_in_transaction(s);
 		return;
 	}
-	counter_add(s->counters, COUNT_TRANSACTIONS, 1);
-	counter_add(s->counters, COUNT_TRANSACTION_US, reactor_now(session_reactor) - s->active_since);
 	if ((s->effects & EFFECT_SETTINGS) && !pool_origin_is_pooled(s->pool) && session_settings_read(s))
 		return;
+	counter_add(s->counters, COUNT_TRANSACTIONS, 1);
+	counter_add(s->counters, COUNT_TRANSACTION_US, reactor_now(session_reactor) - s->active_since);
 	if (must_bind(s))
 		keep_link(s);
 	else
 		return_link(s);
 }
 
+/* What a renamed statement was about is known in the exchange that parsed it, and on this link, only. */
 static void
-forget_deallocating(ClientSession *s)
+forget_renamed(ClientSession *s)
 {
 	if (s->deallocating)
 		session_note_free(s->deallocating);
 	s->deallocating = NULL;
+	if (s->renamed_in && s->link)
+		link_set_unnamed(s->link, NULL);
+	s->renamed_in = NULL;
 }
 
 static void
 on_end(ClientSession *s, LinkExchange *e)
 {
 	count_exchange(s, e);
-	forget_deallocating(s);
+	if (e == s->renamed_in)
+		forget_renamed(s);
+	s->failed_transaction = false;
+	s->cancelled = false;
 	if (e->muted)
 		end_muted(s, e);
 	if (e == s->tail)
@@ -477,7 +476,7 @@ repeat(ClientSession *s, LinkExchange *e, const LinkNews *news)
 	ByteBuffer	again = s->asked;
 	Bytes		rest = buffer_view(&s->in);
 
-	if (!s->asked_whole || e->x.begun || e->failed || e->x.phase != EXCHANGE_CLOSED || s->repeats >= REPEATS_MAX ||
+	if (!s->asked_whole || s->timed_out || s->cancelled || e->x.begun || e->failed || e->muted || e->x.phase != EXCHANGE_CLOSED || s->repeats >= REPEATS_MAX ||
 		s->state != SESSION_RELAYING || frame_inside(&s->reader))
 		return false;
 	if (!news->unsent && (!effects_may_repeat(s->effects) || bytes_equal_str(message_error_field(news->bytes, 'C'), "57P01")))
@@ -497,7 +496,7 @@ repeat(ClientSession *s, LinkExchange *e, const LinkNews *news)
 static void
 on_lost(ClientSession *s, LinkExchange *e, const LinkNews *news)
 {
-	bool		in_transaction = link_status(e->link) != TX_IDLE || (s->effects & EFFECT_BEGIN);
+	bool		in_transaction = link_status(e->link) != TX_IDLE || (s->effects & EFFECT_BEGIN) || s->failed_transaction;
 
 	if (e == s->tail)
 		s->tail = NULL;
@@ -512,8 +511,9 @@ on_lost(ClientSession *s, LinkExchange *e, const LinkNews *news)
 	}
 	if (!in_transaction && repeat(s, e, news))
 		return;
+	session_forget_asked(s);
 	s->loss_told = true;
-	if (!e->failed)
+	if (!e->failed && !e->muted)
 		put_loss(s, e, news);
 	if (in_transaction)
 		s->failed_transaction = true;
@@ -535,6 +535,8 @@ session_on_link_lost(void *owner)
 
 	s->link = NULL;
 	s->tail = NULL;
+	forget_renamed(s);
+	s->cancelled = false;
 	s->inflight = 0;
 	s->effects = 0;
 	s->holding_link = false;

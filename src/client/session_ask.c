@@ -57,7 +57,6 @@ session_attach(ClientSession *s, OriginLink *link)
 	link_set_client(link, client_row_number(s->row) + 1);
 	if (!link_apply_settings(link, s->settings) || (s->failed_transaction && !link_fail_transaction(link, true)))
 		link_break_now(link);
-	s->failed_transaction = false;
 }
 
 /* Who one is decides what one may do: a link whose role could not be set must not run anything. */
@@ -105,6 +104,8 @@ wait_for_settings(ClientSession *s)
 	s->inflight++;
 	s->holding_messages = true;
 	session_set_state(s, SESSION_RELAYING);
+	s->answered_at = reactor_now(session_reactor);
+	session_arm(s);
 	return STEP_HOLD;
 }
 
@@ -160,7 +161,8 @@ begin_exchange(ClientSession *s)
 	{
 		session_set_state(s, SESSION_RELAYING);
 		s->answered_at = reactor_now(session_reactor);
-		s->asked_whole = link_status(s->link) == TX_IDLE && !s->bound;
+		buffer_free(&s->asked);
+		s->asked_whole = link_status(s->link) == TX_IDLE && !s->bound && !s->failed_transaction;
 		session_arm(s);
 	}
 	return STEP_TAKEN;
@@ -337,6 +339,20 @@ ask_function_call(ClientSession *s, const Frame *frame)
 }
 
 static SessionStep
+ask_execute(ClientSession *s, const Frame *frame)
+{
+	/* of a DEALLOCATE that was parsed in this exchange: if it goes well the name is gone */
+	SessionNote *what = s->renamed_in == s->tail ? s->deallocating : NULL;
+
+	if (what)
+		s->deallocating = NULL;
+	if (!session_note_ask(s, ASK_EXECUTE, ASK_FOR_CLIENT, 0, what))
+		return STEP_GONE;
+	session_send_raw(s, frame);
+	return STEP_TAKEN;
+}
+
+static SessionStep
 forward_by_type(ClientSession *s, const Frame *frame)
 {
 	switch (frame->type)
@@ -350,7 +366,7 @@ forward_by_type(ClientSession *s, const Frame *frame)
 		case MSG_DESCRIBE:
 			return session_ask_describe(s, frame);
 		case MSG_EXECUTE:
-			return session_forward(s, frame, 0);
+			return ask_execute(s, frame);
 		case MSG_CLOSE:
 			return session_ask_close(s, frame);
 		case MSG_SYNC:
@@ -415,7 +431,10 @@ terminate(ClientSession *s)
 	if (s->inflight == 0 || s->tail == NULL || s->tail->x.phase != EXCHANGE_CLOSED)
 		session_close_after_flush(s);
 	else
+	{
 		session_set_state(s, SESSION_LEAVING);
+		session_set_timer(s, pool_query_timeout(s->pool));	/* no other limit is its business any more */
+	}
 	return STEP_GONE;
 }
 

@@ -49,7 +49,8 @@ without_numbers(Bytes text)
 	static uint8 masked[1024];
 	size_t		n = 0;
 
-	if (text.len > sizeof(masked))
+	/* a backslash may begin an escape whose digits are letters of a name */
+	if (text.len > sizeof(masked) || memchr(text.data, '\\', text.len))
 		return text;
 	for (size_t i = 0; i < text.len;)
 	{

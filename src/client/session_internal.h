@@ -52,6 +52,7 @@ typedef struct ClientSession
 	bool		skip_local;		/* an exchange was refused here: ignore all up to Sync */
 	bool		bound;			/* the link stays: session state that cannot be replayed */
 	bool		holding_link;	/* the link's reading is held: we do not take its answers */
+	bool		cancelled;		/* the client has asked to cancel what is running */
 	bool		timed_out;		/* query_timeout has cancelled what is running */
 	bool		rights_stale;	/* the directory has changed since they were looked at */
 	bool		closing;		/* flush what is in `out`, then close */
@@ -86,7 +87,8 @@ typedef struct ClientSession
 	ClientRow  *row;
 	Oid			role;
 	OriginCounters *counters;
-	struct SessionNote *deallocating;	/* the name that an Execute of DEALLOCATE is about to take away */
+	struct SessionNote *deallocating;	/* the name that the next Execute of renamed_in is about to take away */
+	LinkExchange *renamed_in;	/* a DEALLOCATE or EXECUTE was parsed there under the link's name */
 	struct SessionLogin *login; /* while STARTING */
 	struct SessionSettings *reading;	/* while its settings are read back */
 } ClientSession;

@@ -13,6 +13,8 @@
 
 #include "client/session_internal.h"
 
+static bool parse_renamed(ClientSession *s, Statement *statement, bool *done);
+
 /* ---- statements ---- */
 
 /* The statement of a text; one reference. NULL: no memory. */
@@ -46,7 +48,9 @@ ask_shape(ClientSession *s, NoteWhat what, Bytes client_name, Bytes name, uint32
 	message_put_named(link_outbound(s->link), MSG_DESCRIBE, 'S', name);
 	if (!session_note_ask(s, ASK_DESCRIBE_STATEMENT, ASK_FOR_US, number, shape_note))
 		return false;
-	s->risky--;					/* it gives and takes no name */
+	/* what is learnt changes nothing for what follows; a difference fails what is in flight, so nothing may follow before it is known */
+	if (what == NOTE_LEARN)
+		s->risky--;
 	return true;
 }
 
@@ -54,9 +58,14 @@ ask_shape(ClientSession *s, NoteWhat what, Bytes client_name, Bytes name, uint32
 static bool
 prepare_unnamed(ClientSession *s, Statement *statement)
 {
+	bool		done;
+
 	if (link_unnamed(s->link) == statement)
 		return true;
-	message_put_parse(link_outbound(s->link), bytes_of("", 0), statement_text(statement), statement_types(statement));
+	if (!parse_renamed(s, statement, &done))
+		return false;
+	if (!done)
+		message_put_parse(link_outbound(s->link), bytes_of("", 0), statement_text(statement), statement_types(statement));
 	link_set_unnamed(s->link, statement);
 	counter_add(s->counters, COUNT_LINK_PARSES, 1);
 	return session_note_ask(s, ASK_PARSE, ASK_FOR_US, 0, NULL);
@@ -195,8 +204,10 @@ parse_renamed(ClientSession *s, Statement *statement, bool *done)
 	buffer_free(&text);
 	link_flush(s->link);
 	*done = true;
-	if (facts->kind == STATEMENT_DEALLOCATE && s->deallocating == NULL)
-		s->deallocating = session_note_make(NOTE_DEALLOCATE, target, NULL, number);
+	s->renamed_in = s->tail;
+	if (s->deallocating)
+		session_note_free(s->deallocating);
+	s->deallocating = facts->kind == STATEMENT_DEALLOCATE ? session_note_make(NOTE_DEALLOCATE, target, NULL, number) : NULL;
 	return true;
 }
 

@@ -196,6 +196,7 @@ void
 link_give_back(OriginLink *link, LinkAfter after)
 {
 	Assert(link->state == LINK_BUSY);
+	link->cancel_due = false;
 	let_go(link);
 	if (after == LINK_AFTER_RETIRE || link->poisoned || link->worn)
 	{

@@ -87,6 +87,8 @@ end_head(OriginLink *link)
 	link_exchange_free(e);
 	if (link->state == LINK_BROKEN)
 		return;
+	if (link->head == NULL)
+		link->cancel_due = false;
 	if (link->cancel_due && link->head && link->head->purpose == PURPOSE_CLIENT)
 		link_cancel(link);
 	if (purpose != PURPOSE_CLIENT)
@@ -249,7 +251,7 @@ on_answer(OriginLink *link, const Frame *frame, Run *run)
 	}
 	if (frame->type == ANS_READY)
 		link->status = status;
-	if (frame->type == ANS_COPY_IN && e->owner == NULL)
+	if (frame->type == ANS_COPY_IN && (e->owner == NULL || e->muted))
 	{
 		link_break(link, "08006", "its client left before it had sent its copy data");
 		return false;

@@ -49,6 +49,26 @@ is($client->{status}, 'I', 'and the client is outside a transaction');
 cmp_ok($gateway->counter('unknown_outcomes'), '>=', 1, 'it is counted');
 cmp_ok($client->value('SELECT count(*) FROM kept'), '<=', 1, 'it was not done twice');
 
+# ---- a read behind a lost write: only the read is asked again ----
+$client->query('TRUNCATE kept');
+$client->ask(q{INSERT INTO kept SELECT 44 FROM (SELECT 'mark_44', pg_sleep(1.5)) s});
+break_under('mark_44');
+is($client->answer(20)->{error}{C}, '08007', 'another write is lost');
+my $there = $client->value('SELECT count(*) FROM kept');
+$client->ask(q{SELECT 'mark_45', pg_sleep(1.5)});
+break_under('mark_45');
+is(RawClient::outcome($client->answer(20)), 'mark_45|', 'the read behind it is asked again');
+is($client->value('SELECT count(*) FROM kept'), $there, 'and the write is not');
+
+# ---- a cancelled read is not asked again ----
+$gateway->alter(q{query_timeout => '1s'});
+$gateway->wait_for('SELECT query_timeout FROM hyperpool.origins', '00:00:01');
+my $before = $gateway->counter('repeated');
+is($client->query(q{SELECT 'mark_46', pg_sleep(30)}, 20)->{error}{C}, '57014', 'query_timeout ends a read');
+is($gateway->counter('repeated'), $before, 'which is not asked again');
+$gateway->alter(q{query_timeout => '0'});
+$gateway->wait_for('SELECT query_timeout FROM hyperpool.origins', '00:00:00');
+
 # ---- in a transaction ----
 $client->query('BEGIN; INSERT INTO kept VALUES (5)');
 $client->ask(q{SELECT 'mark_5', pg_sleep(1.5)});
