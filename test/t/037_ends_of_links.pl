@@ -54,11 +54,11 @@ $client->query('TRUNCATE kept');
 $client->ask(q{INSERT INTO kept SELECT 44 FROM (SELECT 'mark_44', pg_sleep(1.5)) s});
 break_under('mark_44');
 is($client->answer(20)->{error}{C}, '08007', 'another write is lost');
-my $there = $client->value('SELECT count(*) FROM kept');
 $client->ask(q{SELECT 'mark_45', pg_sleep(1.5)});
 break_under('mark_45');
 is(RawClient::outcome($client->answer(20)), 'mark_45|', 'the read behind it is asked again');
-is($client->value('SELECT count(*) FROM kept'), $there, 'and the write is not');
+Gateway::wait_until(sub { $gateway->{origin}->safe_psql('postgres', q{SELECT count(*) FROM pg_stat_activity WHERE state = 'active' AND query LIKE '%mark_44%' AND pid <> pg_backend_pid()}) }, '0');
+cmp_ok($client->value('SELECT count(*) FROM kept'), '<=', 1, 'and the write is not: it was done once or not at all');
 
 # ---- a cancelled read is not asked again ----
 $gateway->alter(q{query_timeout => '1s'});

@@ -149,6 +149,16 @@ for my $how ('goes on', 'vanishes')
 	$_->terminate for $how eq 'goes on' ? $client : (), $next;
 }
 
+# ---- a name that differs in its escapes only is another name ----
+$gateway->{origin}->safe_psql('app', q{CREATE FUNCTION pps(int) RETURNS int LANGUAGE plpgsql AS $$ BEGIN PERFORM set_config('search_path', 'evil', false); RETURN 1; END$$});
+my $reader = $gateway->client;
+is($reader->value(q{SELECT U&"\0061\0062\0073"(1)}), '1', 'abs, escaped');
+is($reader->value(q{SELECT U&"\0070\0070\0073"(1)}), '1', 'a function that sets, escaped');
+$reader->terminate;
+my $after = $gateway->client;
+unlike($after->value('SHOW search_path'), qr/evil/, 'what it has set is gone');
+$after->terminate;
+
 is($gateway->links_at_origin, '1', 'there was one link all the time');
 $gateway->is_unharmed('afterwards');
 done_testing();
