@@ -95,7 +95,7 @@ pass_error_of_statement(ClientSession *s, const LinkNews *news)
 }
 
 static void
-pass_error(ClientSession *s, const LinkNews *news)
+pass_error(ClientSession *s, LinkExchange *e, const LinkNews *news)
 {
 	SessionNote *note = news->ask ? news->ask->note : NULL;
 
@@ -111,9 +111,9 @@ pass_error(ClientSession *s, const LinkNews *news)
 	else
 		message_put(&s->out, ANS_ERROR, news->bytes);
 
-	/* a Parse of the unnamed statement that fails leaves none */
+	/* a Parse of the unnamed statement that fails leaves none, unless a later one has been sent behind it */
 	if (news->ask && news->ask->kind == ASK_PARSE && news->ask->whose == ASK_FOR_CLIENT && news->ask->number == 0 && s->unnamed &&
-		(note == NULL || note->what == NOTE_UNNAMED))
+		s->unnamed_in == e && (note == NULL || note->what == NOTE_UNNAMED))
 	{
 		statement_unref(pools_statements(), s->unnamed);
 		s->unnamed = NULL;
@@ -585,7 +585,7 @@ session_on_message(LinkExchange *e, const LinkNews *news)
 			break;
 		case LINK_ERROR:
 			if (!e->muted)
-				pass_error(s, news);
+				pass_error(s, e, news);
 			break;
 		case LINK_ASK:
 			on_ask(s, e, news);

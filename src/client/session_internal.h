@@ -68,12 +68,13 @@ typedef struct ClientSession
 
 	ByteBuffer	in;
 	ByteBuffer	out;
-	ByteBuffer	asked;			/* the client's messages of the one exchange in flight, as they came, to be asked again; see session_may_repeat */
+	ByteBuffer	asked;			/* the client's messages of the one exchange in flight, as they came, to be asked again; see remember_asked */
 	ByteBuffer	refusal;		/* an ErrorResponse for the next exchange instead of asking it */
 	FrameReader reader;
 
 	StatementNames names;
 	Statement  *unnamed;
+	LinkExchange *unnamed_in;	/* the exchange that parsed it; may be gone by now: only to be compared */
 	LinkPool   *pool;
 	const SettingsVector *settings;
 	const SettingsVector *startup_settings;

@@ -222,6 +222,7 @@ parse_unnamed(ClientSession *s, const Frame *frame, Statement *statement)
 	else if (s->unnamed)
 		statement_unref(pools_statements(), s->unnamed);
 	s->unnamed = statement;
+	s->unnamed_in = s->tail;
 	if (!parse_renamed(s, statement, &done))
 		return STEP_GONE;
 	link_set_unnamed(s->link, statement);
