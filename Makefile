@@ -32,14 +32,15 @@ endif
 BUILD = build
 STAGE = $(CURDIR)/$(BUILD)/stage
 
-.PHONY: help setup test run-tests stage unit floors regress tap wire run-regress run-tap demo demo-stop
+.PHONY: help setup test run-tests stage unit floors model regress tap wire run-regress run-tap bench-hit bench-eviction demo demo-stop
 
 help:
 	@echo 'make            builds hyperpool.so'
 	@echo 'make install    installs it into the PostgreSQL of $(PG_CONFIG)'
 	@echo 'make setup      installs missing packages (Debian), or says which'
 	@echo 'make test       setup and every test; as root the servers run as $${TEST_USER:-postgres}'
-	@echo 'make unit | floors | regress | tap | wire       one kind of test; PROVE_TESTS="test/t/001_x.pl" picks files'
+	@echo 'make unit | floors | model | regress | tap | wire       one kind of test; PROVE_TESTS="test/t/001_x.pl" picks files'
+	@echo 'make bench-hit  a cache hit beside a bare echo and Pgpool-II;  make bench-eviction  the policy beside LRU and the optimum'
 	@echo 'make demo       two throw-away servers with 125 ms between them;  make demo-stop  ends them'
 
 setup:
@@ -82,6 +83,10 @@ unit: $(UNIT_TESTS)
 floors:
 	@test/tools/floors
 
+# The cache's version protocol, checked exhaustively by Spin; says how to install it where it is missing.
+model:
+	@test/model/run
+
 # ---- servers: from a staging folder, so nothing installed is overwritten ----
 $(BUILD)/relay: test/tools/relay.c
 	@mkdir -p $(@D)
@@ -119,6 +124,17 @@ run-tap:
 	@test/tools/test-config '$(STAGE)' > $(BUILD)/tap/tap.conf
 	@PROVE='$(PROVE)' PGXS_TEST='$(top_builddir)/src/test' BINDIR='$(bindir)' $(TEST_ENV) \
 		test/tools/run-tap '$(CURDIR)/$(BUILD)/tap' $(PROVE_TESTS)
+
+# ---- measuring: docs/benchmarks.md ----
+bench-hit: stage
+	@PG_CONFIG='$(PG_CONFIG)' test/bench/hit --setup
+
+$(BUILD)/eviction: test/bench/eviction.c src/core/eviction.c src/core/bytes.c
+	@mkdir -p $(@D)
+	$(CC) -std=gnu11 -O2 -Wall -Wextra $(WERROR) -Isrc -o $@ $^ -lm
+
+bench-eviction: $(BUILD)/eviction
+	@$(BUILD)/eviction
 
 demo: setup
 	@echo 'building hyperpool' && $(MAKE) -s --no-print-directory stage

@@ -33,12 +33,13 @@ CREATE FUNCTION hyperpool.create_origin(
     cache boolean DEFAULT true,
     max_age interval DEFAULT '60s',
     stale_while_revalidate interval DEFAULT '15s',
+    stale_if_error interval DEFAULT '0',
     max_result_size bigint DEFAULT 52428800,
     allow_trust boolean DEFAULT false)
 RETURNS void
 AS 'MODULE_PATHNAME', 'hyperpool_create_origin'
 LANGUAGE C VOLATILE;
-COMMENT ON FUNCTION hyperpool.create_origin(text, text, text, integer, integer, text, interval, interval, interval, interval, interval, interval, boolean, interval, interval, bigint, boolean)
+COMMENT ON FUNCTION hyperpool.create_origin(text, text, text, integer, integer, text, interval, interval, interval, interval, interval, interval, boolean, interval, interval, interval, bigint, boolean)
 IS 'connects, runs a test query, and makes an origin with a credential for one role or everybody';
 
 CREATE FUNCTION hyperpool.alter_origin(
@@ -57,12 +58,13 @@ CREATE FUNCTION hyperpool.alter_origin(
     cache boolean DEFAULT NULL,
     max_age interval DEFAULT NULL,
     stale_while_revalidate interval DEFAULT NULL,
+    stale_if_error interval DEFAULT NULL,
     max_result_size bigint DEFAULT NULL,
     allow_trust boolean DEFAULT NULL)
 RETURNS void
 AS 'MODULE_PATHNAME', 'hyperpool_alter_origin'
 LANGUAGE C VOLATILE;
-COMMENT ON FUNCTION hyperpool.alter_origin(text, text, text, integer, integer, text, interval, interval, interval, interval, interval, interval, boolean, interval, interval, bigint, boolean)
+COMMENT ON FUNCTION hyperpool.alter_origin(text, text, text, integer, integer, text, interval, interval, interval, interval, interval, interval, boolean, interval, interval, interval, bigint, boolean)
 IS 'changes what is not null; the connection string adds to or replaces single options, and is tried first';
 
 CREATE FUNCTION hyperpool.drop_origin(name text)
@@ -134,6 +136,7 @@ SELECT s.srvname AS name,
     COALESCE((o.given ->> 'cache')::boolean, true) AS cache,
     COALESCE((o.given ->> 'max_age')::interval, '60s') AS max_age,
     COALESCE((o.given ->> 'stale_while_revalidate')::interval, '15s') AS stale_while_revalidate,
+    COALESCE((o.given ->> 'stale_if_error')::interval, '0') AS stale_if_error,
     COALESCE((o.given ->> 'max_result_size')::bigint, 52428800) AS max_result_size,
     COALESCE((o.given ->> 'allow_trust')::boolean, false) AS allow_trust,
     COALESCE((o.given ->> 'pooled')::boolean, false) AS pooled,
@@ -148,8 +151,8 @@ COMMENT ON VIEW hyperpool.origins IS 'origins with their options, no secrets';
 
 REVOKE ALL ON FUNCTION
     hyperpool.validator(text[], oid),
-    hyperpool.create_origin(text, text, text, integer, integer, text, interval, interval, interval, interval, interval, interval, boolean, interval, interval, bigint, boolean),
-    hyperpool.alter_origin(text, text, text, integer, integer, text, interval, interval, interval, interval, interval, interval, boolean, interval, interval, bigint, boolean),
+    hyperpool.create_origin(text, text, text, integer, integer, text, interval, interval, interval, interval, interval, interval, boolean, interval, interval, interval, bigint, boolean),
+    hyperpool.alter_origin(text, text, text, integer, integer, text, interval, interval, interval, interval, interval, interval, boolean, interval, interval, interval, bigint, boolean),
     hyperpool.drop_origin(text), hyperpool.set_credential(text, text, text, text), hyperpool.drop_credential(text, text),
     hyperpool.check_origin(text), hyperpool.pause_origin(text), hyperpool.resume_origin(text), hyperpool.restart_origin(text),
     hyperpool.is_paused(oid)
@@ -255,6 +258,22 @@ CREATE FUNCTION hyperpool.get_stat_origins(
     OUT unknown_outcomes bigint,
     OUT refused bigint,
     OUT notices_dropped bigint,
+    OUT cache_disabled bigint,
+    OUT cache_hit bigint,
+    OUT cache_miss bigint,
+    OUT cache_uncacheable bigint,
+    OUT cache_multiplestatements bigint,
+    OUT cache_notaquery bigint,
+    OUT cache_oversizedquery bigint,
+    OUT cache_oversizedresult bigint,
+    OUT cache_parseerror bigint,
+    OUT cache_transaction bigint,
+    OUT cache_volatile bigint,
+    OUT cache_joined bigint,
+    OUT cache_refreshed bigint,
+    OUT cache_described bigint,
+    OUT cache_saved_us bigint,
+    OUT cache_flushes bigint,
     OUT wait_p50_ms double precision,
     OUT wait_p90_ms double precision,
     OUT wait_p99_ms double precision,
@@ -264,6 +283,8 @@ CREATE FUNCTION hyperpool.get_stat_origins(
     OUT login_p50_ms double precision,
     OUT login_p90_ms double precision,
     OUT login_p99_ms double precision,
+    OUT facts text,
+    OUT facts_failure text,
     OUT reset_time timestamptz)
 RETURNS SETOF record
 AS 'MODULE_PATHNAME', 'hyperpool_stat_origins'
@@ -390,6 +411,23 @@ SELECT
     o.unknown_outcomes,
     o.refused,
     o.notices_dropped,
+    o.cache_disabled,
+    o.cache_hit,
+    o.cache_miss,
+    o.cache_uncacheable,
+    o.cache_multiplestatements,
+    o.cache_notaquery,
+    o.cache_oversizedquery,
+    o.cache_oversizedresult,
+    o.cache_parseerror,
+    o.cache_transaction,
+    o.cache_volatile,
+    o.cache_joined,
+    o.cache_refreshed,
+    o.cache_described,
+    o.cache_saved_us::double precision / 1000 AS cache_saved_ms,
+    o.cache_flushes,
+    o.cache_hit::double precision / NULLIF(o.cache_hit + o.cache_miss, 0) AS cache_hit_ratio,
     o.wait_p50_ms,
     o.wait_p90_ms,
     o.wait_p99_ms,
@@ -399,6 +437,8 @@ SELECT
     o.login_p50_ms,
     o.login_p90_ms,
     o.login_p99_ms,
+    o.facts,
+    o.facts_failure,
     o.reset_time
 FROM hyperpool.get_stat_origins() o
     LEFT JOIN pg_catalog.pg_foreign_server s ON s.oid = o.origin_oid;
@@ -418,6 +458,197 @@ GRANT EXECUTE ON FUNCTION
 TO pg_monitor;
 GRANT SELECT ON hyperpool.clients, hyperpool.links, hyperpool.pools, hyperpool.stat_origins TO pg_monitor;
 
+-- ---- the cache ----
+
+-- Rules are an option of the server; a name as SQL writes it, folded unless quoted.
+CREATE FUNCTION hyperpool.set_rule(
+    origin text,
+    relation text DEFAULT NULL,
+    function text DEFAULT NULL,
+    cache boolean DEFAULT NULL,
+    max_age interval DEFAULT NULL,
+    writes boolean DEFAULT NULL)
+RETURNS void
+AS 'MODULE_PATHNAME', 'hyperpool_set_rule'
+LANGUAGE C VOLATILE;
+COMMENT ON FUNCTION hyperpool.set_rule(text, text, text, boolean, interval, boolean)
+IS 'says how one relation of an origin is cached, or that one function writes nothing; takes the rule away if nothing is said';
+
+CREATE FUNCTION hyperpool.get_rules(
+    rules text,
+    OUT kind text,
+    OUT schema text,
+    OUT name text,
+    OUT cache boolean,
+    OUT max_age interval,
+    OUT writes boolean)
+RETURNS SETOF record
+AS 'MODULE_PATHNAME', 'hyperpool_rules'
+LANGUAGE C STRICT IMMUTABLE;
+COMMENT ON FUNCTION hyperpool.get_rules(text) IS 'rows of the view hyperpool.rules';
+
+CREATE FUNCTION hyperpool.invalidate(origin text DEFAULT NULL, relation text DEFAULT NULL, query text DEFAULT NULL)
+RETURNS bigint
+AS 'MODULE_PATHNAME', 'hyperpool_invalidate'
+LANGUAGE C VOLATILE PARALLEL RESTRICTED;
+COMMENT ON FUNCTION hyperpool.invalidate(text, text, text)
+IS 'removes what the cache holds of all origins, of one, of one relation or of one query; how many entries';
+
+CREATE FUNCTION hyperpool.refresh_catalog(origin text, timeout interval DEFAULT '10s')
+RETURNS void
+AS 'MODULE_PATHNAME', 'hyperpool_refresh_catalog'
+LANGUAGE C VOLATILE PARALLEL RESTRICTED;
+COMMENT ON FUNCTION hyperpool.refresh_catalog(text, interval) IS 'has the catalog of an origin looked at now, and waits until that is done';
+
+CREATE FUNCTION hyperpool.explain_query(
+    origin text,
+    query text,
+    OUT cacheable boolean,
+    OUT reason text,
+    OUT status text,
+    OUT relations text[],
+    OUT functions text[],
+    OUT writes text,
+    OUT max_age interval,
+    OUT entries bigint,
+    OUT age interval,
+    OUT remaining interval,
+    OUT facts text)
+RETURNS record
+AS 'MODULE_PATHNAME', 'hyperpool_explain_query'
+LANGUAGE C VOLATILE PARALLEL RESTRICTED;
+COMMENT ON FUNCTION hyperpool.explain_query(text, text) IS 'is this text answered from the cache, and if not, why; the text is not run';
+
+CREATE FUNCTION hyperpool.get_cache_entries(
+    OUT origin_oid oid,
+    OUT query text,
+    OUT kind text,
+    OUT bytes bigint,
+    OUT occupied bigint,
+    OUT age interval,
+    OUT hits bigint,
+    OUT valid boolean)
+RETURNS SETOF record
+AS 'MODULE_PATHNAME', 'hyperpool_cache_entries'
+LANGUAGE C STRICT VOLATILE PARALLEL RESTRICTED;
+COMMENT ON FUNCTION hyperpool.get_cache_entries() IS 'rows of the view hyperpool.cache_entries';
+
+CREATE FUNCTION hyperpool.get_stat_cache(
+    OUT size bigint,
+    OUT used bigint,
+    OUT value_bytes bigint,
+    OUT entries bigint,
+    OUT inserts bigint,
+    OUT evictions bigint,
+    OUT purged bigint,
+    OUT outdated bigint,
+    OUT too_large bigint,
+    OUT joined bigint,
+    OUT flights bigint,
+    OUT pinned bigint,
+    OUT hits bigint,
+    OUT misses bigint)
+RETURNS SETOF record
+AS 'MODULE_PATHNAME', 'hyperpool_stat_cache'
+LANGUAGE C STRICT VOLATILE PARALLEL RESTRICTED ROWS 1;
+COMMENT ON FUNCTION hyperpool.get_stat_cache() IS 'the row of the view hyperpool.stat_cache';
+
+CREATE FUNCTION hyperpool.get_stat_queries(
+    OUT origin_oid oid,
+    OUT role_oid oid,
+    OUT query text,
+    OUT calls bigint,
+    OUT hits bigint,
+    OUT misses bigint,
+    OUT reasons text,
+    OUT flushes bigint,
+    OUT origin_ms double precision,
+    OUT p50_ms double precision,
+    OUT p99_ms double precision,
+    OUT saved_ms double precision)
+RETURNS SETOF record
+AS 'MODULE_PATHNAME', 'hyperpool_stat_queries'
+LANGUAGE C STRICT VOLATILE PARALLEL RESTRICTED;
+COMMENT ON FUNCTION hyperpool.get_stat_queries() IS 'rows of the view hyperpool.stat_queries';
+
+CREATE VIEW hyperpool.rules AS
+SELECT s.srvname AS origin,
+    r.kind,
+    r.schema,
+    r.name,
+    r.cache,
+    r.max_age,
+    r.writes
+FROM pg_catalog.pg_foreign_server s
+    JOIN pg_catalog.pg_foreign_data_wrapper w ON w.oid = s.srvfdw
+    CROSS JOIN LATERAL pg_catalog.pg_options_to_table(s.srvoptions) g
+    CROSS JOIN LATERAL hyperpool.get_rules(g.option_value) r
+WHERE w.fdwname = 'hyperpool' AND g.option_name = 'rules';
+COMMENT ON VIEW hyperpool.rules IS 'what set_rule has said of relations and functions of each origin';
+
+CREATE VIEW hyperpool.cache_entries AS
+SELECT
+    s.srvname AS origin,
+    e.query,
+    e.kind,
+    e.bytes,
+    e.occupied,
+    e.age,
+    e.hits,
+    e.valid
+FROM hyperpool.get_cache_entries() e
+    LEFT JOIN pg_catalog.pg_foreign_server s ON s.oid = e.origin_oid;
+COMMENT ON VIEW hyperpool.cache_entries IS 'one row for each entry of the cache; texts for those who may use the origin';
+
+CREATE VIEW hyperpool.stat_cache AS
+SELECT
+    c.size,
+    c.used,
+    c.value_bytes,
+    (c.used - c.value_bytes)::double precision / NULLIF(c.value_bytes, 0) AS overhead_ratio,
+    c.entries,
+    c.inserts,
+    c.evictions,
+    c.purged,
+    c.outdated,
+    c.too_large,
+    c.joined,
+    c.flights,
+    c.pinned,
+    c.hits::double precision / NULLIF(c.hits + c.misses, 0) AS hit_ratio
+FROM hyperpool.get_stat_cache() c;
+COMMENT ON VIEW hyperpool.stat_cache IS 'one row: the memory of the cache, and how well it does';
+
+CREATE VIEW hyperpool.stat_queries AS
+SELECT
+    s.srvname AS origin,
+    r.rolname AS role,
+    q.query,
+    q.calls,
+    q.hits,
+    q.misses,
+    q.reasons::jsonb AS reasons,
+    q.flushes,
+    q.origin_ms,
+    q.p50_ms,
+    q.p99_ms,
+    q.saved_ms
+FROM hyperpool.get_stat_queries() q
+    LEFT JOIN pg_catalog.pg_roles r ON r.oid = q.role_oid
+    LEFT JOIN pg_catalog.pg_foreign_server s ON s.oid = q.origin_oid;
+COMMENT ON VIEW hyperpool.stat_queries IS 'one row for each origin, role and normalised text: how often, from where, how long; texts for their own role';
+
+REVOKE ALL ON FUNCTION
+    hyperpool.set_rule(text, text, text, boolean, interval, boolean), hyperpool.get_rules(text),
+    hyperpool.invalidate(text, text, text), hyperpool.refresh_catalog(text, interval), hyperpool.explain_query(text, text),
+    hyperpool.get_cache_entries(), hyperpool.get_stat_cache(), hyperpool.get_stat_queries()
+FROM PUBLIC;
+REVOKE ALL ON hyperpool.rules, hyperpool.cache_entries, hyperpool.stat_cache, hyperpool.stat_queries FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION
+    hyperpool.get_rules(text), hyperpool.get_cache_entries(), hyperpool.get_stat_cache(), hyperpool.get_stat_queries()
+TO pg_monitor;
+GRANT SELECT ON hyperpool.rules, hyperpool.cache_entries, hyperpool.stat_cache, hyperpool.stat_queries TO pg_monitor;
+
 -- ---- how the gateway reads a text ----
 
 CREATE FUNCTION hyperpool.analyze_text(sql text, OUT kind text, OUT effects text[])
@@ -426,3 +657,24 @@ AS 'MODULE_PATHNAME', 'hyperpool_analyze_text'
 LANGUAGE C STRICT VOLATILE;
 COMMENT ON FUNCTION hyperpool.analyze_text(text) IS 'kind and effects of a query string, as the gateway sees them';
 REVOKE ALL ON FUNCTION hyperpool.analyze_text(text) FROM PUBLIC;
+
+CREATE FUNCTION hyperpool.analyze_mentions(sql text, OUT mentions text[], OUT flags text[])
+RETURNS record
+AS 'MODULE_PATHNAME', 'hyperpool_analyze_mentions'
+LANGUAGE C STRICT VOLATILE;
+COMMENT ON FUNCTION hyperpool.analyze_mentions(text) IS 'the names a query string speaks of, unresolved, and what else decides whether it is cached';
+REVOKE ALL ON FUNCTION hyperpool.analyze_mentions(text) FROM PUBLIC;
+
+CREATE FUNCTION hyperpool.normalise_text(sql text)
+RETURNS text
+AS 'MODULE_PATHNAME', 'hyperpool_normalise_text'
+LANGUAGE C STRICT VOLATILE;
+COMMENT ON FUNCTION hyperpool.normalise_text(text) IS 'a query string as stat_queries counts it: without comments, literals as $1, $2 ...';
+REVOKE ALL ON FUNCTION hyperpool.normalise_text(text) FROM PUBLIC;
+
+CREATE FUNCTION hyperpool.builtin_classes(OUT name text, OUT class text)
+RETURNS SETOF record
+AS 'MODULE_PATHNAME', 'hyperpool_builtin_classes'
+LANGUAGE C STRICT VOLATILE;
+COMMENT ON FUNCTION hyperpool.builtin_classes() IS 'each function of pg_catalog that is not immutable, and what its answers depend on';
+REVOKE ALL ON FUNCTION hyperpool.builtin_classes() FROM PUBLIC;

@@ -13,7 +13,11 @@
 #include "host/cancel.h"
 #include "host/counters.h"
 #include "host/directory.h"
+#include "host/facts.h"
 #include "host/gucs.h"
+#include "host/querystats.h"
+#include "host/store.h"
+#include "host/versions.h"
 #include "miscadmin.h"
 #include "postmaster/bgworker.h"
 #include "storage/ipc.h"
@@ -40,6 +44,10 @@ request_memory(void)
 	RequestAddinShmemSpace(counters_shmem_size());
 	RequestAddinShmemSpace(cancel_shmem_size());
 	RequestAddinShmemSpace(directory_shmem_size());
+	RequestAddinShmemSpace(versions_shmem_size());
+	RequestAddinShmemSpace(facts_shmem_size());
+	RequestAddinShmemSpace(querystats_shmem_size());
+	RequestAddinShmemSpace(store_shmem_size());
 }
 
 static void
@@ -51,6 +59,10 @@ start_memory(void)
 	counters_shmem_init();
 	cancel_shmem_init();
 	directory_shmem_init();
+	versions_shmem_init();
+	facts_shmem_init();
+	querystats_shmem_init();
+	store_shmem_init();
 	LWLockRelease(AddinShmemInitLock);
 	digest_seed(counters_digest_key());
 }

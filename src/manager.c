@@ -49,6 +49,7 @@
 #include "host/directory.h"
 #include "host/gucs.h"
 #include "host/options.h"
+#include "host/store.h"
 #include "worker.h"
 
 #define LOOK_MS			1000	/* how often an idle manager hears of changes in catalogs; a message in the queue wakes nobody */
@@ -946,5 +947,6 @@ hyperpool_manager_main(Datum arg)
 	cancel_set_manager_latch(MyLatch);
 	published = directory_refresh(NULL);
 	directory_set_manager(true);
+	store_prefault();
 	manager_loop();
 }

@@ -26,7 +26,9 @@
 #include "host/gucs.h"
 #include "host/identity.h"
 #include "host/listen.h"
+#include "host/store.h"
 #include "host/tls.h"
+#include "host/versions.h"
 #include "miscadmin.h"
 #include "net/reactor.h"
 #include "origin/link.h"
@@ -62,6 +64,7 @@ static struct
 	MemoryContext turn_context; /* whatever is palloc'd in a turn ends with it */
 	Directory  *directory;
 	bool		listening;
+	bool		latched;		/* the latch was set since flights were looked at */
 	int			max_clients;	/* what this process has descriptors for */
 	int64		next_tick;
 	int64		drain_until;	/* 0: not draining */
@@ -152,22 +155,29 @@ make_wait_set(void)
 	AddWaitEventToSet(me.sleep, WL_SOCKET_READABLE, reactor_fd(me.reactor), NULL, NULL);
 }
 
+/* What a predecessor, or we, have left in shared memory. What it was writing is in doubt from now on. */
+static void
+clear_shared(void)
+{
+	counters_clear_worker(me.number);
+	store_clear_worker(me.number);
+	versions_clear_worker(me.number);
+	cancel_wake_scout();
+}
+
 /* However it ends: nobody sends us notes, nobody finds our socket files, nobody counts our clients. */
 static void
 on_exit_of_worker(int code, Datum arg)
 {
 	cancel_set_latch(me.number, NULL);
 	listen_stop();
-	counters_clear_worker(me.number);
+	clear_shared();
 }
 
 static void
 open_rooms(void)
 {
 	uint32		random;
-
-	counters_clear_worker(me.number);
-	before_shmem_exit(on_exit_of_worker, (Datum) 0);
 
 	/* digests have the server's key since before the fork; names of prepared statements are each process's own */
 	if (!pg_strong_random(&random, sizeof(random)))
@@ -185,6 +195,9 @@ open_rooms(void)
 	links_init(me.reactor);
 	pools_init(me.reactor, me.number);
 	sessions_init(me.reactor, me.number);
+	/* who waits for what a predecessor was asking is woken: sessions_init has said how */
+	clear_shared();
+	before_shmem_exit(on_exit_of_worker, (Datum) 0);
 	cancel_set_latch(me.number, MyLatch);
 }
 
@@ -309,6 +322,7 @@ reload(void)
 static void
 heed_latch(void)
 {
+	me.latched = true;
 	ResetLatch(MyLatch);
 	CHECK_FOR_INTERRUPTS();
 	if (catchupInterruptPending)
@@ -337,6 +351,8 @@ keep_house(void)
 		take_directory();
 	if (me.listening)
 		listen_turn();
+	sessions_on_flights(me.latched);
+	me.latched = false;
 	if (reactor_now(me.reactor) >= me.next_tick)
 		tick();
 }

@@ -43,6 +43,7 @@ sessions_init(Reactor *reactor, int worker)
 	session_reactor = reactor;
 	session_worker = worker;
 	links_free_notes_by(session_free_note);
+	session_cache_init();
 	by_row = MemoryContextAllocZero(TopMemoryContext, hyperpool_max_clients * sizeof(ClientSession *));
 }
 
@@ -85,7 +86,10 @@ row_state(SessionState state, const ClientSession *s)
 		case SESSION_IDLE:
 			return CLIENT_IDLE;
 		case SESSION_WAITING:
+		case SESSION_JOINED:
 			return CLIENT_WAITING;
+		case SESSION_REPLAYING:
+			return CLIENT_ACTIVE;
 		case SESSION_RELAYING:
 			return s->inflight > 0 ? CLIENT_ACTIVE : CLIENT_IN_TRANSACTION;
 		case SESSION_LEAVING:
@@ -147,16 +151,13 @@ session_take_memory(void)
 	return s;
 }
 
-void
-session_accept(int fd, const struct sockaddr_storage *from, bool local)
+static ClientSession *
+session_make(int fd)
 {
 	ClientSession *s = session_take_memory();
 
 	if (s == NULL)
-	{
-		close(fd);
-		return;
-	}
+		return NULL;
 	s->source.fd = fd;
 	s->source.on_ready = on_ready;
 	s->flush_task.run = flush_now;
@@ -164,6 +165,7 @@ session_accept(int fd, const struct sockaddr_storage *from, bool local)
 	s->waiter.on_checkout = session_on_checkout;
 	s->reader.side = FRAME_FROM_CLIENT;
 	s->safe_encoding = true;
+	s->max_age = s->startup_max_age = -1;
 	transport_init_plain(&s->transport, fd);
 	s->next = sessions;
 	if (sessions)
@@ -171,6 +173,41 @@ session_accept(int fd, const struct sockaddr_storage *from, bool local)
 	sessions = s;
 	count++;
 	logins++;
+	return s;
+}
+
+ClientSession *
+session_make_headless(ClientSession *like)
+{
+	ClientSession *s = session_make(-1);
+
+	if (s == NULL)
+		return NULL;
+	s->headless = true;
+	s->pool = like->pool;
+	pool_ref(s->pool);
+	s->settings = like->settings;
+	s->startup_settings = like->startup_settings;
+	settings_ref(s->settings);
+	settings_ref(s->startup_settings);
+	s->safe_encoding = like->safe_encoding;
+	s->utf8 = like->utf8;
+	s->role = like->role;
+	s->counters = like->counters;
+	session_set_state(s, SESSION_IDLE);
+	return s;
+}
+
+void
+session_accept(int fd, const struct sockaddr_storage *from, bool local)
+{
+	ClientSession *s = session_make(fd);
+
+	if (s == NULL)
+	{
+		close(fd);
+		return;
+	}
 	if (!reactor_add(session_reactor, &s->source, REACTOR_READ))
 	{
 		s->source.fd = -1;
@@ -193,20 +230,17 @@ log_disconnection(const ClientSession *s)
 					role ? role->name : "", s->pool ? pool_origin_name(s->pool) : "")));
 }
 
-void
-session_close(ClientSession *s)
+/* The connection and its place in the clients view. */
+static void
+part_from_client(ClientSession *s)
 {
-	if (s->state == SESSION_CLOSED)
-		return;
-	reactor_clear_timer(session_reactor, &s->timer);
-	pool_leave_queue(&s->waiter);
-	session_settings_forget(s);
-	session_let_go(s);
-	session_login_end(s);
-	session_set_state(s, SESSION_CLOSED);
 	if (s->source.fd >= 0)
+	{
 		reactor_remove(session_reactor, &s->source);
-	transport_close(&s->transport);
+		transport_close(&s->transport);
+		transport_init_plain(&s->transport, -1);
+		s->source.fd = -1;
+	}
 	if (s->row && hyperpool_log_disconnections && OidIsValid(s->role))
 		log_disconnection(s);
 	if (s->row)
@@ -215,6 +249,40 @@ session_close(ClientSession *s)
 		client_row_free(s->row);
 		s->row = NULL;
 	}
+}
+
+bool
+session_leave_client(ClientSession *s)
+{
+	if (!session_cache_survives(s))
+		return false;
+	s->headless = true;
+	if (s->link)
+		link_set_client(s->link, 0);
+	part_from_client(s);
+	buffer_free(&s->in);
+	buffer_free(&s->out);
+	if (s->holding_link)
+	{
+		s->holding_link = false;
+		link_hold_reading(s->link, false);
+	}
+	return true;
+}
+
+void
+session_close(ClientSession *s)
+{
+	if (s->state == SESSION_CLOSED)
+		return;
+	reactor_clear_timer(session_reactor, &s->timer);
+	pool_leave_queue(&s->waiter);
+	session_cache_abort(s);
+	session_settings_forget(s);
+	session_let_go(s);
+	session_login_end(s);
+	session_set_state(s, SESSION_CLOSED);
+	part_from_client(s);
 	/* its memory goes at the end of the turn */
 	reactor_at_end(session_reactor, &s->flush_task, REACTOR_CLIENTS);
 }
@@ -275,12 +343,14 @@ session_let_go(ClientSession *s)
 	s->holding_link = false;
 	if (!link_is_quiet(link))
 	{
-		if (after_client(s) == LINK_AFTER_RETIRE)
+		/* what it writes may be committed yet: only when its backend has gone is that known not to happen any more */
+		if (after_client(s) == LINK_AFTER_RETIRE || session_writes_under_way(s))
 			link_wear_out(link);
 		pool_abandon(link);
 	}
 	else
 		pool_return(link, after_client(s));
+	session_writes_lost(s);
 	s->effects = 0;
 	s->risky = 0;
 	s->holding_messages = false;
@@ -296,6 +366,7 @@ session_close_after_flush(ClientSession *s)
 	if (s->state != SESSION_LEAVING)
 		session_set_state(s, SESSION_LEAVING);
 	pool_leave_queue(&s->waiter);
+	session_cache_abort(s);
 	session_settings_forget(s);
 	session_let_go(s);
 	/* what does not go out within a few seconds is lost */
@@ -419,7 +490,12 @@ watch(ClientSession *s)
 	if (s->link && link_is_full(s->link))
 		link_on_drained(s->link, link_drained, s);
 	if (wants_messages(s) && buffer_len(&s->out) < SESSION_HIGH_WATER)
+	{
 		events |= REACTOR_READ;
+		/* what TLS has taken already no poll will tell of */
+		if (transport_pending(&s->transport))
+			reactor_at_end(session_reactor, &s->flush_task, REACTOR_CLIENTS);
+	}
 	if (buffer_len(&s->out) > 0 || s->transport.wants_write)
 		events |= REACTOR_WRITE;
 	reactor_watch(session_reactor, &s->source, events);
@@ -448,8 +524,21 @@ session_consume(ClientSession *s, Bytes in)
 		Bytes		rest = bytes_of(in.data + used, in.len - used);
 		FrameReader before = s->reader;
 		Frame		frame;
-		FrameVerdict verdict = frame_next(&s->reader, rest, whole_max(s, rest), &frame);
+		FrameVerdict verdict;
 		SessionStep step;
+
+		if (!frame_inside(&s->reader) && session_local_may(s))
+		{
+			size_t		taken = 0;
+			LocalVerdict local = session_local(s, rest, &taken);
+
+			used += taken;
+			if (local == LOCAL_DONE)
+				continue;
+			if (local != LOCAL_FORWARD)
+				break;
+		}
+		verdict = frame_next(&s->reader, rest, whole_max(s, rest), &frame);
 
 		/* judged by its first byte, as PostgreSQL does: its length may never make sense */
 		if (!frame_inside(&before) && session_refuses_type(s, rest.data[0]))
@@ -485,6 +574,8 @@ session_resume(ClientSession *s)
 	if (buffer_len(&s->in) > 0)
 		buffer_consume(&s->in, session_consume(s, buffer_view(&s->in)));
 	buffer_trim(&s->in);
+	if (s->headless && s->state == SESSION_IDLE && buffer_len(&s->in) == 0)
+		session_close(s);
 	watch(s);
 }
 
@@ -497,6 +588,8 @@ session_resume(ClientSession *s)
 static void
 on_end_of_stream(ClientSession *s)
 {
+	if (session_leave_client(s))
+		return;
 	if (s->state == SESSION_RELAYING && s->tail && s->tail->x.phase == EXCHANGE_CLOSED && !frame_inside(&s->reader))
 	{
 		session_set_state(s, SESSION_LEAVING);
@@ -545,8 +638,17 @@ session_read(ClientSession *s)
 nothing:
 	if (n == 0)
 		on_end_of_stream(s);
-	else if (n != TRANSPORT_AGAIN)
+	else if (n != TRANSPORT_AGAIN && !session_leave_client(s))
 		session_close(s);
+}
+
+/* As much as may be taken now. */
+static void
+read_all(ClientSession *s)
+{
+	do
+		session_read(s);
+	while (s->state != SESSION_CLOSED && wants_messages(s) && buffer_len(&s->out) < SESSION_HIGH_WATER && transport_pending(&s->transport));
 }
 
 static void
@@ -566,12 +668,8 @@ on_ready(ReactorSource *source, int events)
 	if (handling == s && s->state != SESSION_CLOSED && (events & REACTOR_READ))
 	{
 		if (wants_messages(s))
-		{
-			do
-				session_read(s);
-			while (s->state != SESSION_CLOSED && wants_messages(s) && transport_pending(&s->transport));
-		}
-		else
+			read_all(s);
+		else if (!session_leave_client(s))
 			session_close(s);	/* told although not asked for: the connection is broken */
 		if (s->state != SESSION_CLOSED)
 			watch(s);
@@ -604,6 +702,8 @@ drained(ClientSession *s)
 	}
 	if (buffer_len(&s->out) == 0)
 		buffer_trim(&s->out);
+	if (s->state == SESSION_REPLAYING && buffer_len(&s->out) < SESSION_HIGH_WATER / 2)
+		session_cache_go_on(s);
 }
 
 static void
@@ -616,6 +716,8 @@ flush_now(ReactorTask *task)
 		session_free(s);
 		return;
 	}
+	if (s->headless)
+		buffer_free(&s->out);
 	if (s->out.failed)
 	{
 		session_close(s);
@@ -630,7 +732,8 @@ flush_now(ReactorTask *task)
 			break;
 		if (n < 0)
 		{
-			session_close(s);
+			if (!session_leave_client(s))
+				session_close(s);
 			return;
 		}
 		buffer_consume(&s->out, n);
@@ -643,6 +746,9 @@ flush_now(ReactorTask *task)
 		return;
 	}
 	drained(s);
+	if (s->state != SESSION_CLOSED && s->state != SESSION_STARTING && wants_messages(s) && buffer_len(&s->out) < SESSION_HIGH_WATER &&
+		transport_pending(&s->transport))
+		read_all(s);
 	if (s->state != SESSION_CLOSED)
 		watch(s);
 }
@@ -667,6 +773,9 @@ cancel(ClientSession *s)
 			pool_leave_queue(&s->waiter);
 			session_refuse_next(s, REFUSE_CANCELED, NULL);
 			break;
+		case SESSION_JOINED:
+			session_refuse_next(s, REFUSE_CANCELED, NULL);
+			break;
 		case SESSION_RELAYING:
 		case SESSION_LEAVING:
 			if (s->link == NULL || s->inflight == 0 || s->reading)
@@ -676,6 +785,7 @@ cancel(ClientSession *s)
 			break;
 		case SESSION_STARTING:
 		case SESSION_IDLE:
+		case SESSION_REPLAYING:
 		case SESSION_CLOSED:
 			break;
 	}
@@ -760,7 +870,7 @@ sessions_drain(bool now)
 		next = s->next;
 		if (s->state == SESSION_CLOSED || s->closing)
 			continue;
-		if (now || s->state == SESSION_IDLE || s->state == SESSION_STARTING || s->state == SESSION_WAITING)
+		if (now || s->state == SESSION_IDLE || s->state == SESSION_STARTING || s->state == SESSION_WAITING || s->state == SESSION_JOINED)
 			session_fatal(s, REFUSE_SHUTDOWN, NULL);
 	}
 	return count == 0;

@@ -28,6 +28,8 @@ extern void sessions_on_directory(Directory *directory);
 /* Shutdown: idle clients leave at once, others when their transaction ends; now = everybody. True when none is left. */
 extern bool sessions_drain(bool now);
 extern int	sessions_count(void);
+/* Who waits for another client's answer goes on if it has come. Each turn; latched: the latch was set, another process may have ended a flight. */
+extern void sessions_on_flights(bool latched);
 /* An ERROR was caught while handling a source's event: that session (or link) is closed, the worker goes on. */
 extern void sessions_after_error(void);
 

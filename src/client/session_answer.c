@@ -40,8 +40,11 @@ pass_bytes(ClientSession *s, LinkExchange *e, Bytes bytes)
 {
 	if (e->muted)
 		return;
+	session_cache_bytes(s, e, bytes);
 	if (unlikely(hyperpool_test_fault && hyperpool_test_fault[0]))
 	{
+		if (fault_is("versions_at_complete"))
+			session_writes_answered(s);
 		if (fault_is("swap_answers"))
 			s = fault_owner(s);
 		if (fault_is("lose_ready") && bytes.len >= 6 && bytes.data[bytes.len - 6] == ANS_READY && ++ready_seen % 7 == 0)
@@ -153,6 +156,7 @@ undo(ClientSession *s, SessionNote *note, LinkOutcome outcome)
 		case NOTE_RENAMED:
 		case NOTE_LEARN:
 		case NOTE_COMPARE:
+		case NOTE_DESCRIBED:
 			break;
 	}
 }
@@ -167,6 +171,7 @@ refuse_shape(ClientSession *s, LinkExchange *e)
 	/* with the routine's name: drivers (asyncpg, JDBC) know the error by it, and prepare anew */
 	static const char body[] = "SERROR\0VERROR\0C0A000\0Mcached plan must not change result type\0Fplancache.c\0RRevalidateCachedQuery\0";
 
+	session_catalog_moved(s);
 	if (e->muted || (link_status(s->link) == TX_IDLE && (s->effects & EFFECT_WRITES)))
 		return;
 	message_put(&s->out, ANS_ERROR, bytes_of(body, sizeof(body)));
@@ -178,16 +183,15 @@ refuse_shape(ClientSession *s, LinkExchange *e)
 static void
 on_shape(ClientSession *s, LinkExchange *e, const SessionNote *note)
 {
-	Shape	   *told = names_shape(&s->names, bytes_of(note->name, note->name_len));
-	Shape	   *there = link_statements_shape(link_statements(s->link), note->number);
-	Shape		now = {true, e->shape};
+	Shape	   *told = note->name_len == 0 ? &s->unnamed_shape : names_shape(&s->names, bytes_of(note->name, note->name_len));
+	Shape	   *there = note->number == 0 ? NULL : link_statements_shape(link_statements(s->link), note->number);
 
 	if (there)
-		*there = now;
-	if (note->what == NOTE_LEARN && told)
-		*told = now;
-	else if (note->what == NOTE_COMPARE && shapes_differ(told, &now))
+		*there = e->shape;
+	if (note->what == NOTE_COMPARE && shapes_differ(told, &e->shape))
 		refuse_shape(s, e);
+	else if (note->what != NOTE_COMPARE && told && (note->name_len > 0 || s->unnamed == note->prior))
+		*told = e->shape;
 }
 
 /* The end of an exchange whose answer was replaced by an error of ours. */
@@ -207,9 +211,10 @@ fulfil(ClientSession *s, LinkExchange *e, SessionNote *note)
 {
 	Statement  *gone;
 
-	if (note->what == NOTE_LEARN || note->what == NOTE_COMPARE)
+	if (note->what == NOTE_LEARN || note->what == NOTE_COMPARE || note->what == NOTE_DESCRIBED)
 	{
 		on_shape(s, e, note);
+		session_cache_end_description(buffer_view(&e->description), &note->fill, e->asked_at);
 		return;
 	}
 	if (note->what != NOTE_DEALLOCATE || e->failed)
@@ -226,7 +231,7 @@ on_ask(ClientSession *s, LinkExchange *e, const LinkNews *news)
 {
 	SessionNote *note = news->ask->note;
 
-	if (note->what != NOTE_LEARN)
+	if (note->what != NOTE_LEARN && note->what != NOTE_DESCRIBED)
 		s->risky--;
 	if (news->outcome == OUTCOME_ANSWERED)
 		fulfil(s, e, note);
@@ -272,6 +277,7 @@ on_parameter(ClientSession *s)
 
 	s->safe_encoding = (encoding == NULL || analyze_encoding_is_safe(encoding)) &&
 		(conforming == NULL || strcmp(conforming, "on") == 0);
+	s->utf8 = encoding && strcmp(encoding, "UTF8") == 0;
 }
 
 /* ---- ends ---- */
@@ -284,7 +290,8 @@ count_exchange(ClientSession *s, const LinkExchange *e)
 	counter_add(s->counters, COUNT_EXCHANGES, 1);
 	counter_add(s->counters, COUNT_QUERY_US, took);
 	histogram_add(s->counters, HISTOGRAM_QUERY, took);
-	s->row->exchanges++;
+	if (s->row)
+		s->row->exchanges++;
 }
 
 /* The link goes back to the pool. */
@@ -405,6 +412,7 @@ static void
 on_end(ClientSession *s, LinkExchange *e)
 {
 	count_exchange(s, e);
+	session_cache_ended(s, e);
 	if (e == s->renamed_in)
 		forget_renamed(s);
 	s->failed_transaction = false;
@@ -414,7 +422,9 @@ on_end(ClientSession *s, LinkExchange *e)
 	if (e == s->tail)
 		s->tail = NULL;
 	s->answered_at = reactor_now(session_reactor);
-	if (--s->inflight > 0)
+	s->inflight--;
+	session_writes_ended(s, e->x.status);
+	if (s->inflight > 0)
 	{
 		if (s->timed_out)
 			session_arm(s);
@@ -428,7 +438,7 @@ on_end(ClientSession *s, LinkExchange *e)
 		return;
 	session_forget_asked(s);
 	session_quiet(s);
-	if (s->state != SESSION_CLOSED && buffer_len(&s->in) > 0)
+	if (s->state != SESSION_CLOSED && (buffer_len(&s->in) > 0 || s->headless))
 		session_resume(s);
 }
 
@@ -498,6 +508,10 @@ on_lost(ClientSession *s, LinkExchange *e, const LinkNews *news)
 {
 	bool		in_transaction = link_status(e->link) != TX_IDLE || (s->effects & EFFECT_BEGIN) || s->failed_transaction;
 
+	if (s->cache && s->cache->exchange == e)
+		session_cache_abort(s);
+	if (news->unsent && s->inflight == 1)
+		session_writes_unsent(s);
 	if (e == s->tail)
 		s->tail = NULL;
 	if (s->closing || s->state == SESSION_CLOSED)
@@ -533,6 +547,7 @@ session_on_link_lost(void *owner)
 	bool		in_transaction = !told && s->link && link_status(s->link) != TX_IDLE;
 	bool		settings_lost = s->reading != NULL;
 
+	session_writes_lost(s);
 	s->link = NULL;
 	s->tail = NULL;
 	forget_renamed(s);
@@ -596,6 +611,9 @@ session_on_message(LinkExchange *e, const LinkNews *news)
 		case LINK_PARAMETER:
 			on_parameter(s);
 			break;
+		case LINK_SWALLOWED:
+			session_cache_swallowed(s, e, news->bytes);
+			break;
 		case LINK_END:
 			on_end(s, e);
 			break;
@@ -610,6 +628,7 @@ void
 session_refuse_next(ClientSession *s, Refusal refusal, const char *arg)
 {
 	counter_add(s->counters, COUNT_REFUSED, 1);
+	session_cache_abort(s);
 	buffer_free(&s->refusal);
 	message_put_refusal(&s->refusal, "ERROR", refusal, arg);
 	session_set_state(s, SESSION_IDLE);
@@ -623,6 +642,7 @@ refuse_with_failure(ClientSession *s)
 	const char *text = pool_failure(s->pool, sqlstate);
 
 	counter_add(s->counters, COUNT_REFUSED, 1);
+	session_cache_abort(s);
 	buffer_free(&s->refusal);
 	message_put_error(&s->refusal, ANS_ERROR, "ERROR", sqlstate, text, NULL,
 					  "hyperpool could not connect to the origin. SELECT * FROM hyperpool.check_origin(...) shows the steps.");

@@ -21,6 +21,7 @@ session_note_make(NoteWhat what, Bytes name, Statement *prior, uint32 number)
 
 	if (note == NULL)
 		return NULL;
+	memset(&note->fill, 0, sizeof(note->fill));
 	note->what = what;
 	note->number = number;
 	note->prior = prior;
@@ -34,6 +35,8 @@ session_note_free(SessionNote *note)
 {
 	if (note->prior)
 		statement_unref(pools_statements(), note->prior);
+	if (note->fill.flight != 0)
+		store_abort(session_worker, &note->fill);
 	mem_free(note, sizeof(SessionNote) + note->name_len);
 }
 
@@ -54,7 +57,7 @@ session_attach(ClientSession *s, OriginLink *link)
 	s->effects = 0;
 	s->active_since = reactor_now(session_reactor);
 	link_on_lost(link, session_on_link_lost, s);
-	link_set_client(link, client_row_number(s->row) + 1);
+	link_set_client(link, s->row ? client_row_number(s->row) + 1 : 0);
 	if (!link_apply_settings(link, s->settings) || (s->failed_transaction && !link_fail_transaction(link, true)))
 		link_break_now(link);
 }
@@ -109,6 +112,17 @@ wait_for_settings(ClientSession *s)
 	return STEP_HOLD;
 }
 
+/* Why the exchange that begins now was not answered here. */
+static CacheReason
+reason_to_ask(const ClientSession *s)
+{
+	if (link_status(s->link) != TX_IDLE || s->failed_transaction)
+		return REASON_TRANSACTION;
+	if (s->bound || pool_mode(s->pool) == POOL_SESSION)
+		return REASON_BOUND;
+	return s->inflight > 0 ? REASON_PIPELINE : s->reason;
+}
+
 static SessionStep
 begin_exchange(ClientSession *s)
 {
@@ -156,7 +170,10 @@ begin_exchange(ClientSession *s)
 		session_fatal(s, REFUSE_MEMORY, NULL);
 		return STEP_GONE;
 	}
+	s->tail->reason = reason_to_ask(s);
 	s->inflight++;
+	s->local_open = false;
+	session_cache_begun(s);
 	if (s->state != SESSION_RELAYING || s->inflight == 1)
 	{
 		session_set_state(s, SESSION_RELAYING);
@@ -252,6 +269,15 @@ query_renamed(ClientSession *s, Bytes query, bool *done)
 	return ok;
 }
 
+void
+session_drop_unnamed(ClientSession *s)
+{
+	if (s->unnamed)
+		statement_unref(pools_statements(), s->unnamed);
+	s->unnamed = NULL;
+	memset(&s->unnamed_shape, 0, sizeof(s->unnamed_shape));
+}
+
 /* The origin forgets the unnamed statement when it runs a simple Query. */
 static void *
 drop_unnamed(ClientSession *s)
@@ -264,9 +290,7 @@ drop_unnamed(ClientSession *s)
 		what = session_note_make(NOTE_UNNAMED, bytes_of("", 0), s->unnamed, 0);
 		s->unnamed = NULL;
 	}
-	if (s->unnamed)
-		statement_unref(pools_statements(), s->unnamed);
-	s->unnamed = NULL;
+	session_drop_unnamed(s);
 	link_set_unnamed(s->link, NULL);
 	return what;
 }
@@ -279,12 +303,15 @@ ask_query(ClientSession *s, const Frame *frame)
 	bool		ok = true;
 	void	   *what = NULL;
 	uint32		effects = EFFECTS_OF_THE_UNSEEN;
+	const Proof *proof = NULL;
 
 	if (frame->last && message_read_query(frame->body, &text) && text.len <= ANALYZE_MAX_TEXT)
 	{
-		const QueryFacts *facts = session_query_facts(s, text);
+		QueryFacts *facts = session_query_facts(s, text);
 
-		effects = facts->effects;
+		proof = session_query_proof(s, text, facts);
+		effects = session_effects_by_proof(s, facts->effects, proof);
+		s->tail->stats_row = session_query_stats(s, text, facts);
 		if (facts->kind == STATEMENT_DEALLOCATE || facts->kind == STATEMENT_EXECUTE)
 			ok = query_renamed(s, text, &done);
 		/* DEALLOCATE ALL: which names are left is known when it has ended */
@@ -300,7 +327,11 @@ ask_query(ClientSession *s, const Frame *frame)
 			session_send_raw(s, frame);
 	}
 	if (ok)
+	{
+		s->tail->runs = true;
 		session_add_effects(s, effects);
+		session_writes_asked(s, proof, effects);
+	}
 	return ok ? STEP_TAKEN : STEP_GONE;
 }
 
@@ -334,8 +365,23 @@ ask_sync(ClientSession *s, const Frame *frame)
 static SessionStep
 ask_function_call(ClientSession *s, const Frame *frame)
 {
+	s->tail->runs = true;
 	session_add_effects(s, EFFECTS_OF_THE_UNSEEN);
+	session_writes_asked(s, NULL, EFFECTS_OF_THE_UNSEEN);
 	return session_forward(s, frame, 0);
+}
+
+/* The answer is recorded, but the client knows already what its rows look like: the cache wants to know too. */
+static bool
+ask_head(ClientSession *s, const Frame *frame)
+{
+	ExecuteMessage m;
+
+	if (!session_cache_wants_head(s) || !message_read_execute(frame->body, &m))
+		return true;
+	s->tail->tell_swallowed = true;
+	message_put_named(link_outbound(s->link), MSG_DESCRIBE, 'P', m.portal);
+	return session_note_ask(s, ASK_DESCRIBE_PORTAL, ASK_FOR_US, 0, NULL);
 }
 
 static SessionStep
@@ -346,7 +392,9 @@ ask_execute(ClientSession *s, const Frame *frame)
 
 	if (what)
 		s->deallocating = NULL;
-	if (!session_note_ask(s, ASK_EXECUTE, ASK_FOR_CLIENT, 0, what))
+	s->tail->runs = true;
+	session_writes_executed(s);
+	if (s->link == NULL || !ask_head(s, frame) || !session_note_ask(s, ASK_EXECUTE, ASK_FOR_CLIENT, 0, what))
 		return STEP_GONE;
 	session_send_raw(s, frame);
 	return STEP_TAKEN;
@@ -392,6 +440,7 @@ answer_refused(ClientSession *s, const Frame *frame)
 	bool		fresh = buffer_len(&s->refusal) > 0;
 	bool		alone = frame->type == MSG_QUERY || frame->type == MSG_FUNCTION_CALL;
 
+	session_cache_abort(s);
 	if (fresh)
 	{
 		Bytes		error = buffer_view(&s->refusal);
@@ -467,6 +516,21 @@ remember_asked(ClientSession *s, const Frame *frame)
 
 /* ---- the front ---- */
 
+/* SET of one of our own settings while the session holds a link; one that holds none is looked after in session_local.c. */
+static bool
+answer_gateway(ClientSession *s, const Frame *frame)
+{
+	Bytes		text;
+
+	if (frame->type != MSG_QUERY || !frame->last || link_status(s->link) == TX_FAILED || !message_read_query(frame->body, &text) ||
+		text.len > ANALYZE_MAX_TEXT || !session_query_facts(s, text)->gateway || !session_gateway_run(s, text, false, false, true))
+		return false;
+	message_put_ready(&s->out, link_status(s->link));
+	session_flush(s);
+	s->piece = PIECE_DROP;
+	return true;
+}
+
 static SessionStep
 first_piece(ClientSession *s, const Frame *frame)
 {
@@ -491,6 +555,8 @@ first_piece(ClientSession *s, const Frame *frame)
 	}
 	if (s->skip_local || buffer_len(&s->refusal) > 0)
 		return answer_refused(s, frame);
+	if (s->tail == NULL && s->link && s->inflight == 0 && answer_gateway(s, frame))
+		return STEP_TAKEN;
 	if (s->tail == NULL || verdict == ASK_NEXT)
 	{
 		step = begin_exchange(s);

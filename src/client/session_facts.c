@@ -1,13 +1,14 @@
 /*
  * client/session_facts.c - what does this text do to a session?  Remembered, so that a text is parsed once.
  *
- * Owns the table of simple queries seen. The facts themselves are host/analyze's.
+ * Owns the table of simple queries seen. The facts themselves are host/analyze's, what the origin's catalog makes of them host/facts'.
  */
 #include "postgres.h"
 
 #include <ctype.h>
 
 #include "host/analyze.h"
+#include "host/querystats.h"
 
 #include "client/session_internal.h"
 
@@ -27,7 +28,6 @@ reaches_ours(const StatementFacts *facts)
 typedef struct RememberedQuery
 {
 	QueryFacts	facts;			/* MUST BE FIRST */
-	Digest128	digest;
 	bool		known;
 } RememberedQuery;
 
@@ -72,7 +72,15 @@ without_numbers(Bytes text)
 	return bytes_of(masked, n);
 }
 
-const QueryFacts *
+static void
+forget(QueryFacts *facts)
+{
+	if (facts->proof)
+		mem_free(facts->proof, sizeof(Proof));
+	memset(facts, 0, sizeof(*facts));
+}
+
+QueryFacts *
 session_query_facts(const ClientSession *s, Bytes text)
 {
 	static RememberedQuery unsafe;
@@ -80,14 +88,16 @@ session_query_facts(const ClientSession *s, Bytes text)
 	RememberedQuery *row = s->safe_encoding ? &remembered[digest.lo & (REMEMBERED_QUERIES - 1)] : &unsafe;
 	StatementFacts facts = {0};
 
-	if (row != &unsafe && row->known && digest_equal(row->digest, digest))
+	if (row != &unsafe && row->known && digest_equal(row->facts.digest, digest))
 		return &row->facts;
 	analyze_text(text, s->safe_encoding, &facts);
-	row->digest = digest;
+	forget(&row->facts);
+	row->facts.digest = digest;
 	row->facts.effects = facts.effects | reaches_ours(&facts);
-	mem_free_str(facts.target);
 	row->facts.kind = facts.kind;
+	row->facts.gateway = facts.target && session_gateway_is(bytes_str(facts.target));
 	row->known = true;
+	analyze_forget(&facts);
 	return &row->facts;
 }
 
@@ -97,4 +107,133 @@ session_effects_of(const ClientSession *s, Statement *statement)
 	const StatementFacts *facts = analyze_facts(statement, s->safe_encoding);
 
 	return facts->effects | reaches_ours(facts);
+}
+
+/* ---- what the origin's catalog makes of it ---- */
+
+FactsState
+session_facts_state(const ClientSession *s)
+{
+	int			slot = pool_origin_slot(s->pool);
+	int64		now = reactor_now(session_reactor);
+	FactsState	state = facts_state(slot, pool_origin_oid(s->pool), now);
+
+	facts_want(slot, now);
+	if (state == FACTS_ASLEEP || state == FACTS_UNKNOWN)
+	{
+		static int64 woken;
+
+		if (now - woken > 1000000)
+		{
+			woken = now;
+			cancel_wake_scout();
+		}
+	}
+	return state;
+}
+
+/* Both what the scout has learnt and the rules of the origin may move. */
+static uint64
+proof_generation(const ClientSession *s)
+{
+	return (facts_generation(pool_origin_slot(s->pool)) << 32) + (uint32) directory_generation(session_directory) + 1;
+}
+
+static bool
+proof_holds(const ClientSession *s, const Proof *proof)
+{
+	return proof && proof->origin_slot == pool_origin_slot(s->pool) && proof->generation == proof_generation(s);
+}
+
+static void
+draw(const ClientSession *s, const StatementFacts *facts, Proof *proof)
+{
+	int			slot = pool_origin_slot(s->pool);
+	const DirectoryOrigin *origin = session_directory ? directory_origin_by_oid(session_directory, pool_origin_oid(s->pool)) : NULL;
+
+	facts_prove(facts_of(slot, pool_origin_oid(s->pool)), facts, origin ? origin->rules : NULL, origin ? origin->nrules : 0, proof, NULL);
+	proof->origin_slot = slot;
+	proof->generation = proof_generation(s);
+}
+
+/* The catalog's names are known in UTF-8: others can be looked up only if they are plain ASCII. */
+static bool
+may_look_up(const ClientSession *s, Bytes text)
+{
+	if (!s->utf8)
+	{
+		for (size_t i = 0; i < text.len; i++)
+		{
+			if (text.data[i] >= 0x80)
+				return false;
+		}
+	}
+	return store_enabled();
+}
+
+const Proof *
+session_query_proof(const ClientSession *s, Bytes text, QueryFacts *query)
+{
+	StatementFacts facts = {0};
+
+	if (!may_look_up(s, text))
+		return NULL;
+	if (proof_holds(s, query->proof))
+		return query->proof;
+	if (query->proof == NULL && (query->proof = mem_zalloc(sizeof(Proof))) == NULL)
+		return NULL;
+	analyze_text(text, s->safe_encoding, &facts);
+	draw(s, &facts, query->proof);
+	analyze_forget(&facts);
+	return query->proof;
+}
+
+const Proof *
+session_statement_proof(const ClientSession *s, Statement *statement)
+{
+	const StatementFacts *facts;
+
+	if (!may_look_up(s, statement_text(statement)))
+		return NULL;
+	if (proof_holds(s, statement->proof))
+		return statement->proof;
+	facts = analyze_facts(statement, s->safe_encoding);
+	/* what holds for this session alone is not remembered */
+	if (facts != &statement->facts)
+		return NULL;
+	if (statement->proof == NULL && (statement->proof = mem_zalloc(sizeof(Proof))) == NULL)
+		return NULL;
+	draw(s, facts, statement->proof);
+	return statement->proof;
+}
+
+/* A write to tables without triggers, rules and the like leaves nothing behind in its session. */
+uint32
+session_effects_by_proof(const ClientSession *s, uint32 effects, const Proof *proof)
+{
+	if (proof && proof->clean && (effects & EFFECT_DIRTY) && session_facts_state(s) == FACTS_FRESH)
+		effects &= ~EFFECT_DIRTY;
+	return effects;
+}
+
+/* ---- statistics ---- */
+
+int32
+session_query_stats(const ClientSession *s, Bytes text, QueryFacts *facts)
+{
+	Oid			origin = pool_origin_oid(s->pool);
+
+	if (!querystats_row_is(facts->stats_row, origin, s->role, facts->digest))
+		facts->stats_row = querystats_row(pool_origin_slot(s->pool), origin, s->role, text, facts->digest);
+	return facts->stats_row;
+}
+
+int32
+session_statement_stats(const ClientSession *s, Statement *statement)
+{
+	Oid			origin = pool_origin_oid(s->pool);
+
+	if (!querystats_row_is(statement->stats_row, origin, s->role, statement->digest))
+		statement->stats_row = querystats_row(pool_origin_slot(s->pool), origin, s->role, statement_text(statement), statement->digest);
+	return statement->stats_row;
 }

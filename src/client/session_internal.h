@@ -3,17 +3,22 @@
  *
  * session.c: life, reading and writing. session_login.c: from accept to ReadyForQuery. session_ask.c: a client's message on
  * its way to the origin; session_statements.c: its prepared statements on whatever link it has; session_facts.c: what a text does. session_answer.c: the link's news on their way to the client. session_settings.c: what SET has left behind.
+ * session_local.c: what is answered here, message by message; session_cache.c: answers from the cache and into it; session_gateway.c: SET of our own settings; session_writes.c: what it writes.
  */
 #ifndef HYPERPOOL_CLIENT_SESSION_INTERNAL_H
 #define HYPERPOOL_CLIENT_SESSION_INTERNAL_H
 
+#include "client/reply.h"
 #include "client/session.h"
+#include "core/cachekey.h"
 #include "core/exchange.h"
 #include "core/frame.h"
 #include "core/login.h"
 #include "core/portal.h"
 #include "host/counters.h"
+#include "host/facts.h"
 #include "host/identity.h"
+#include "host/versions.h"
 #include "net/transport.h"
 #include "origin/pool.h"
 
@@ -22,6 +27,8 @@ typedef enum SessionState
 	SESSION_STARTING,			/* startup, TLS, authentication, first parameters: see SessionLogin */
 	SESSION_IDLE,				/* logged in; nothing asked; holds a link only if bound */
 	SESSION_WAITING,			/* for a link */
+	SESSION_JOINED,				/* for the answer to another client's same question */
+	SESSION_REPLAYING,			/* a large answer from the cache is on its way */
 	SESSION_RELAYING,			/* holds a link: exchanges in flight, or in a transaction */
 	SESSION_LEAVING,			/* Terminate came: the answers in flight go out, then it closes */
 	SESSION_CLOSED				/* freed at the end of the turn */
@@ -36,6 +43,20 @@ typedef enum SessionPiece
 
 struct SessionLogin;
 struct SessionSettings;
+struct SessionWrites;
+
+/* Its dealings with the cache, while there are any. */
+typedef struct SessionCache
+{
+	Recording	recording;		/* on from the lookup that missed */
+	LinkExchange *exchange;		/* whose answer is recorded; NULL until it has begun */
+	bool		describe;		/* the client does not ask what the rows look like: we do */
+	uint32		flight;			/* JOINED: waited for */
+	StoreHit	hit;			/* REPLAYING */
+	bool		with_head;
+	uint32		skipped;
+	uint32		closes;			/* CloseComplete that are due behind the rows */
+} SessionCache;
 
 typedef struct ClientSession
 {
@@ -59,6 +80,7 @@ typedef struct ClientSession
 	bool		loss_told;		/* the loss of the link was told as the answer to an exchange */
 	bool		failed_transaction; /* the link was lost in a transaction: the client is told it failed, and must end it */
 	bool		safe_encoding;	/* its SQL may be parsed */
+	bool		utf8;			/* names in it are as in the origin's catalog, beyond ASCII too */
 	uint16		inflight;		/* exchanges asked and not ended */
 	bool		asked_whole;	/* `asked` holds all of the exchange */
 	uint8		repeats;		/* how often it was asked again */
@@ -92,7 +114,31 @@ typedef struct ClientSession
 	LinkExchange *renamed_in;	/* a DEALLOCATE or EXECUTE was parsed there under the link's name */
 	struct SessionLogin *login; /* while STARTING */
 	struct SessionSettings *reading;	/* while its settings are read back */
+
+	bool		local_open;		/* messages of an extended exchange were answered here, its Sync has not come */
+	bool		headless;		/* without a client: it refreshes an entry, or ends what its client had begun */
+	bool		joined_once;	/* for this exchange: not again */
+	uint8		cache_choice;	/* CacheChoice: SET hyperpool.cache */
+	uint8		reason;			/* CacheReason of the exchange that begins next */
+	uint32		scope;			/* of its cache keys; see session_scope */
+	uint32		scope_settings; /* id of the vector it was made for */
+	uint64		scope_directory;	/* generation of the directory it was made for */
+	uint8		startup_cache_choice;
+	int64		max_age;		/* SET hyperpool.max_age; microseconds, -1 = not set */
+	int64		startup_max_age;
+	Shape		unnamed_shape;	/* what the client was told of the unnamed statement */
+	SessionCache *cache;
+	struct SessionWrites *writes;	/* what its transaction has written, or is writing */
+	struct ClientSession *next_joined;	/* of this worker */
+	struct ClientSession *prev_joined;
 } ClientSession;
+
+typedef enum CacheChoice
+{
+	CACHE_BY_DEFAULT,			/* as the origin's option says */
+	CACHE_BY_SESSION_OFF,
+	CACHE_BY_SESSION_ON
+} CacheChoice;
 
 #define SESSION_HIGH_WATER	(256 * 1024)	/* more unsent answer than this holds the link's reading */
 #define SESSION_WHOLE_MAX	(32 * 1024) /* longer messages come in pieces (Parse and Query: hyperpool.max_statement_size) */
@@ -119,6 +165,8 @@ extern void session_close(ClientSession *s);	/* now; nothing more is sent */
 extern void session_close_after_flush(ClientSession *s);
 extern void session_fatal(ClientSession *s, Refusal refusal, const char *arg);	/* FATAL, then close */
 extern void session_let_go(ClientSession *s);	/* gives up the link in whatever state it is */
+extern ClientSession *session_make_headless(ClientSession *like);	/* for the same pool, role and settings; NULL: no memory */
+extern bool session_leave_client(ClientSession *s);	/* the client has gone, what it asked goes on for others; false: it need not */
 extern bool session_check_rights(ClientSession *s); /* false: none any more; the client has been told */
 extern void session_arm(ClientSession *s);	/* the timer, for whichever limit comes first */
 extern void session_set_timer(ClientSession *s, int64 after);	/* microseconds from now; 0 = none */
@@ -135,15 +183,90 @@ typedef struct QueryFacts		/* of a simple query's text */
 {
 	uint16		effects;		/* StatementEffect bits */
 	uint8		kind;			/* StatementKind */
+	bool		gateway;		/* SET, RESET or SHOW of one of our own settings */
+	int32		stats_row;
+	Digest128	digest;			/* of the text but for its numbers */
+	Proof	   *proof;			/* owned; NULL: none drawn */
 } QueryFacts;
 
 #define EFFECTS_OF_THE_UNSEEN	(EFFECT_UNKNOWN | EFFECT_WRITES | EFFECT_DIRTY | EFFECT_LOCKS)
 
-extern const QueryFacts *session_query_facts(const ClientSession *s, Bytes text);	/* valid until the next call */
+extern QueryFacts *session_query_facts(const ClientSession *s, Bytes text);	/* valid until the next call */
 extern uint32 session_effects_of(const ClientSession *s, Statement *statement);
+/* What the origin's catalog makes of it, drawn anew when that has moved; NULL: the cache is off or there is no memory, count on nothing. */
+extern const Proof *session_query_proof(const ClientSession *s, Bytes text, QueryFacts *facts);
+extern const Proof *session_statement_proof(const ClientSession *s, Statement *statement);
+extern FactsState session_facts_state(const ClientSession *s);	/* and lets the scout know that they are wanted */
+extern int32 session_query_stats(const ClientSession *s, Bytes text, QueryFacts *facts);
+extern int32 session_statement_stats(const ClientSession *s, Statement *statement);
+
+/* session_writes.c */
+/* What is about to be sent writes this (proof NULL: see effects); marks it before the first byte goes out. */
+extern void session_writes_asked(ClientSession *s, const Proof *proof, uint32 effects);
+extern void session_writes_executed(ClientSession *s);	/* an Execute: of a portal that may have been bound before */
+extern bool session_writes_under_way(const ClientSession *s);	/* something is sent that may commit */
+extern bool session_writes_flush(const ClientSession *s);	/* it may have written anything */
+extern void session_writes_ended(ClientSession *s, uint8 status);	/* ReadyForQuery has come and was not passed on yet */
+extern void session_writes_answered(ClientSession *s);	/* a byte of answer has come: for the test that must fail */
+extern void session_writes_unsent(ClientSession *s);	/* the link was lost before any of it was sent */
+extern void session_writes_lost(ClientSession *s);	/* the link is lost or given up: in doubt what was under way */
+extern void session_catalog_moved(ClientSession *s);	/* DDL was made elsewhere: here is the proof */
+
+/* session_local.c */
+typedef enum LocalVerdict
+{
+	LOCAL_DONE,					/* *used bytes were answered here */
+	LOCAL_MORE,					/* more of the exchange must come before it can be told */
+	LOCAL_HELD,					/* it waits for somebody else's answer, or its own is on its way; *used bytes were taken */
+	LOCAL_FORWARD,				/* to the origin */
+	LOCAL_GONE					/* the session is closed */
+} LocalVerdict;
+
+extern bool session_local_may(const ClientSession *s);
+extern LocalVerdict session_local(ClientSession *s, Bytes in, size_t *used);
+
+/* session_cache.c */
+/* A request for rows that lies complete in memory. */
+typedef struct CacheRequest
+{
+	Bytes		text;
+	Bytes		types;
+	const BindValues *bind;		/* NULL: a simple Query */
+	Bytes		bind_rest;		/* as it came */
+	const Proof *proof;
+	TextHints	hints;
+	int32		stats_row;
+	const Shape *told;			/* what the client knows of the rows; NULL: nothing */
+	bool		parse;			/* ParseComplete is due */
+	bool		describe;		/* RowDescription is due */
+	uint32		closes;			/* CloseComplete are due behind the rows */
+} CacheRequest;
+
+/* LOCAL_DONE: the answer is in s->out, with its ReadyForQuery. LOCAL_HELD with *taken: the answer is on its way; without: ask again when woken. */
+extern LocalVerdict session_cache_answer(ClientSession *s, const CacheRequest *request, bool *taken);
+extern CacheReason session_cache_reason(const ClientSession *s, const Proof *proof, const TextHints *hints);	/* why not, before any lookup */
+extern bool session_cache_describes(ClientSession *s, Statement *statement, ByteBuffer *out);	/* false: no description is kept; out NULL: only asks */
+extern void session_cache_begin_description(ClientSession *s, Statement *statement, StoreFill *fill);
+extern void session_cache_end_description(Bytes description, StoreFill *fill, int64 asked_at);
+extern void session_cache_begun(ClientSession *s);	/* the newest exchange is the one that was looked up */
+extern void session_cache_bytes(ClientSession *s, LinkExchange *e, Bytes bytes);
+extern void session_cache_swallowed(ClientSession *s, LinkExchange *e, Bytes body);
+extern bool session_cache_wants_head(const ClientSession *s);	/* the exchange being asked is recorded and the client does not Describe it */
+extern void session_cache_ended(ClientSession *s, LinkExchange *e);
+extern void session_cache_abort(ClientSession *s);	/* and leaves a flight it has joined */
+extern void session_cache_go_on(ClientSession *s);	/* REPLAYING: there is room in s->out */
+extern void session_cache_init(void);
+extern bool session_cache_survives(const ClientSession *s);	/* its client has gone, others may wait for its answer */
+
+/* session_gateway.c */
+extern bool session_gateway_is(Bytes setting);
+/* Carries out SET, RESET or SHOW of one of our own settings; the answer without ReadyForQuery goes to s->out. False: not one that we can answer. */
+extern bool session_gateway_run(ClientSession *s, Bytes text, bool extended, bool describe_statement, bool describe_portal);
+extern bool session_gateway_take(ClientSession *s, SettingsDraft *draft, char *complaint, size_t size);	/* out of startup settings; false: a value is wrong */
 
 /* session_statements.c */
 extern void session_add_effects(ClientSession *s, uint32 effects);
+extern uint32 session_effects_by_proof(const ClientSession *s, uint32 effects, const Proof *proof);	/* less, where the origin's catalog says so */
 /*
  * Sees to it that the statement of a client's name is prepared on the link when the next message is read there; *name is what it
  * is called there. False: the session is closed, or out of memory.
@@ -161,6 +284,7 @@ extern bool session_note_ask(ClientSession *s, AskKind kind, AskFor whose, uint3
 extern void session_send_raw(ClientSession *s, const Frame *frame);	/* the bytes as they came; their rest follows */
 extern SessionStep session_forward(ClientSession *s, const Frame *frame, uint8 what);	/* noted and sent as it came */
 extern SessionStep session_ask(ClientSession *s, const Frame *frame);
+extern void session_drop_unnamed(ClientSession *s);	/* a simple Query takes it away; nothing of it is at the origin */
 extern bool session_refuses_type(ClientSession *s, uint8 type);	/* true: no such message; the client has been told */
 extern void session_attach(ClientSession *s, OriginLink *link);
 
@@ -182,14 +306,16 @@ typedef enum NoteWhat
 	NOTE_DEALLOCATE,			/* DEALLOCATE name: if it went well the name is gone */
 	NOTE_LEARN,					/* the description is that of the client's own Parse: remember it */
 	NOTE_COMPARE,				/* it is that of a Parse of ours on another link: it must be the remembered one */
-	NOTE_RENAMED				/* the error speaks of the link's name: say the client's */
+	NOTE_RENAMED,				/* the error speaks of the link's name: say the client's */
+	NOTE_DESCRIBED				/* the client has asked what a statement looks like: remember what it is told */
 } NoteWhat;
 
 typedef struct SessionNote
 {
 	NoteWhat	what;
 	uint32		number;			/* link statement, for NOTE_RENAMED and NOTE_DEALLOCATE */
-	Statement  *prior;			/* one reference, or NULL */
+	Statement  *prior;			/* one reference, or NULL; LEARN and DESCRIBED: what is described */
+	StoreFill	fill;			/* LEARN and DESCRIBED: the description is to be kept */
 	uint32		name_len;
 	char		name[];
 } SessionNote;

@@ -44,6 +44,7 @@ typedef struct SessionLogin
 	char	   *database;
 	SettingsDraft settings;
 	char		bad_option[128];	/* of the `options` parameter: said only to who is let in */
+	bool		bad_value;		/* it is the value that is wrong */
 	char		application_name[NAMEDATALEN];
 } SessionLogin;
 
@@ -140,6 +141,9 @@ greet(ClientSession *s)
 	ClientRow  *row = s->row;
 	int64		took = reactor_now(session_reactor) - s->login->began;
 
+	/* the parameters lie in `out` */
+	s->utf8 = memmem(s->out.data + s->out.start, buffer_len(&s->out), "client_encoding\0UTF8", 21) != NULL;
+	transport_read_ahead(&s->transport);
 	cancel_key_make(row, s->login->minor >= 2);
 	message_put_backend_key(&s->out, row->key_pid, bytes_of(row->key, row->key_len));
 	message_put_ready(&s->out, TX_IDLE);
@@ -277,7 +281,8 @@ let_in(ClientSession *s)
 
 	if (login->bad_option[0])
 	{
-		message_put_error(&s->out, ANS_ERROR, "FATAL", "42601", login->bad_option, NULL, "Try \"postgres --help\" for more information.");
+		message_put_error(&s->out, ANS_ERROR, "FATAL", login->bad_value ? "22023" : "42601", login->bad_option, NULL,
+						  login->bad_value ? NULL : "Try \"postgres --help\" for more information.");
 		session_close_after_flush(s);
 		return;
 	}
@@ -380,6 +385,8 @@ take_settings(ClientSession *s, const StartupRequest *request)
 		settings_draft_put(draft, request->names[i], request->values[i]);
 	/* not applied: it would leave no two clients alike; the clients view shows it */
 	settings_draft_remove(draft, bytes_str("application_name"));
+	if (!session_gateway_take(s, draft, s->login->bad_option, sizeof(s->login->bad_option)))
+		s->login->bad_value = true;
 	if (draft->failed)
 	{
 		refuse(s, REFUSE_TOO_MANY_SETTINGS, NULL);

@@ -149,6 +149,7 @@ on_news(LinkExchange *e, const LinkNews *news)
 		case LINK_ASK:
 		case LINK_TAG:
 		case LINK_PARAMETER:
+		case LINK_SWALLOWED:
 			break;
 	}
 }

@@ -33,18 +33,29 @@ session_add_effects(ClientSession *s, uint32 effects)
 	s->effects |= effects;
 }
 
+/* The description that answers this note is to be kept in the cache too, if it is not there. */
+static void
+keep_description(ClientSession *s, SessionNote *note, Statement *statement)
+{
+	session_cache_begin_description(s, statement, &note->fill);
+	if (note->fill.flight != 0)
+		s->tail->keep_description = true;
+}
+
 /*
  * Asks for the description of a statement that was just sent to be parsed under `name`; the client does not see the answer. After its
  * own Parse the shape is learnt (NOTE_LEARN); after ours it must be the one the client was told (NOTE_COMPARE), or it would decode rows by
  * a wrong description.
  */
 static bool
-ask_shape(ClientSession *s, NoteWhat what, Bytes client_name, Bytes name, uint32 number)
+ask_shape(ClientSession *s, NoteWhat what, Statement *statement, Bytes client_name, Bytes name, uint32 number)
 {
 	SessionNote *shape_note = session_note_make(what, client_name, NULL, number);
 
 	if (shape_note == NULL)
 		return false;
+	if (what == NOTE_LEARN)
+		keep_description(s, shape_note, statement);
 	message_put_named(link_outbound(s->link), MSG_DESCRIBE, 'S', name);
 	if (!session_note_ask(s, ASK_DESCRIBE_STATEMENT, ASK_FOR_US, number, shape_note))
 		return false;
@@ -59,16 +70,20 @@ static bool
 prepare_unnamed(ClientSession *s, Statement *statement)
 {
 	bool		done;
+	bool		anew = statement == s->unnamed && s->unnamed_shape.unconfirmed;
 
-	if (link_unnamed(s->link) == statement)
+	if (link_unnamed(s->link) == statement && !anew)
 		return true;
+	if (anew)
+		s->unnamed_shape.unconfirmed = false;
 	if (!parse_renamed(s, statement, &done))
 		return false;
 	if (!done)
 		message_put_parse(link_outbound(s->link), bytes_of("", 0), statement_text(statement), statement_types(statement));
 	link_set_unnamed(s->link, statement);
 	counter_add(s->counters, COUNT_LINK_PARSES, 1);
-	return session_note_ask(s, ASK_PARSE, ASK_FOR_US, 0, NULL);
+	return session_note_ask(s, ASK_PARSE, ASK_FOR_US, 0, NULL) &&
+		(statement != s->unnamed || !s->unnamed_shape.known || ask_shape(s, NOTE_COMPARE, statement, bytes_of("", 0), bytes_of("", 0), 0));
 }
 
 /* No statement of another client may be found behind the unnamed name. */
@@ -106,11 +121,14 @@ enter_on_link(ClientSession *s, Statement *statement, bool *ok)
 bool
 session_prepare_on_link(ClientSession *s, Bytes client_name, Statement *statement, char buf[LINK_NAME_MAX], Bytes *name, uint32 *number)
 {
-	const Shape *told = names_shape(&s->names, client_name);
+	Shape	   *told = names_shape(&s->names, client_name);
+	bool		anew = told && told->unconfirmed;
 	bool		ok = true;
 
 	*number = 0;
 	*name = bytes_of("", 0);
+	if (anew)
+		told->unconfirmed = false;
 	if (pool_origin_is_pooled(s->pool))
 	{
 		link_set_unnamed(s->link, NULL);
@@ -120,9 +138,9 @@ session_prepare_on_link(ClientSession *s, Bytes client_name, Statement *statemen
 	if (*number != 0)
 	{
 		*name = link_statement_name(*number, buf);
-		if (!shapes_differ(told, link_statements_shape(link_statements(s->link), *number)))
+		if (!anew && !shapes_differ(told, link_statements_shape(link_statements(s->link), *number)))
 			return true;
-		/* the link or the client is behind the times: the origin knows which */
+		/* the link or the client is behind the times: the origin knows which. A client that parses anew has it parsed anew. */
 		message_put_named(link_outbound(s->link), MSG_CLOSE, 'S', *name);
 		ok = session_note_ask(s, ASK_CLOSE, ASK_FOR_US, 0, NULL);
 	}
@@ -134,7 +152,7 @@ session_prepare_on_link(ClientSession *s, Bytes client_name, Statement *statemen
 	message_put_parse(link_outbound(s->link), *name, statement_text(statement), statement_types(statement));
 	counter_add(s->counters, COUNT_LINK_PARSES, 1);
 	return session_note_ask(s, ASK_PARSE, ASK_FOR_US, *number, NULL) &&
-		(told == NULL || !told->known || ask_shape(s, NOTE_COMPARE, client_name, *name, *number));
+		(told == NULL || !told->known || ask_shape(s, NOTE_COMPARE, statement, client_name, *name, *number));
 }
 
 /*
@@ -159,17 +177,23 @@ unknown_name(ClientSession *s, Bytes name, Bytes *sent, void **what)
 	return true;
 }
 
+static Statement *
+statement_named(const ClientSession *s, Bytes name)
+{
+	return name.len == 0 ? s->unnamed : names_get(&s->names, name);
+}
+
 /* What a Bind, Describe or Close of a statement name must say on the link. */
 static bool
 resolve_name(ClientSession *s, Bytes name, char buf[LINK_NAME_MAX], Bytes *sent, uint32 *number, void **what)
 {
-	Statement  *statement = name.len == 0 ? s->unnamed : names_get(&s->names, name);
+	Statement  *statement = statement_named(s, name);
 
 	*number = 0;
 	*what = NULL;
 	if (statement == NULL)
 		return unknown_name(s, name, sent, what);
-	session_add_effects(s, session_effects_of(s, statement));
+	session_add_effects(s, session_effects_by_proof(s, session_effects_of(s, statement), session_statement_proof(s, statement)));
 	if (name.len > 0)
 		return session_prepare_on_link(s, name, statement, buf, sent, number);
 	*sent = name;
@@ -223,6 +247,7 @@ parse_unnamed(ClientSession *s, const Frame *frame, Statement *statement)
 		statement_unref(pools_statements(), s->unnamed);
 	s->unnamed = statement;
 	s->unnamed_in = s->tail;
+	memset(&s->unnamed_shape, 0, sizeof(s->unnamed_shape));
 	if (!parse_renamed(s, statement, &done))
 		return STEP_GONE;
 	link_set_unnamed(s->link, statement);
@@ -298,7 +323,7 @@ parse_named(ClientSession *s, const ParseMessage *m, Statement *statement)
 	message_put_parse(link_outbound(s->link), name, m->text, m->types);
 	link_flush(s->link);
 	counter_add(s->counters, COUNT_LINK_PARSES, 1);
-	if (!session_note_ask(s, ASK_PARSE, ASK_FOR_CLIENT, number, what) || !ask_shape(s, NOTE_LEARN, m->name, name, number))
+	if (!session_note_ask(s, ASK_PARSE, ASK_FOR_CLIENT, number, what) || !ask_shape(s, NOTE_LEARN, statement, m->name, name, number))
 		return STEP_GONE;
 	return STEP_TAKEN;
 }
@@ -348,11 +373,26 @@ session_ask_parse(ClientSession *s, const Frame *frame)
 		session_fatal(s, REFUSE_MEMORY, NULL);
 		return STEP_GONE;
 	}
-	session_add_effects(s, session_effects_of(s, statement));
+	session_add_effects(s, session_effects_by_proof(s, session_effects_of(s, statement), session_statement_proof(s, statement)));
 	return m.name.len == 0 ? parse_unnamed(s, frame, statement) : parse_named(s, &m, statement);
 }
 
 /* ---- Bind, Describe, Close ---- */
+
+/* What is bound may be executed by any later message. */
+static void
+note_bound(ClientSession *s, Bytes name)
+{
+	Statement  *statement = statement_named(s, name);
+
+	if (statement)
+	{
+		s->tail->stats_row = session_statement_stats(s, statement);
+		session_writes_asked(s, session_statement_proof(s, statement), session_effects_of(s, statement));
+	}
+	else if (s->bound || (s->effects & EFFECT_BIND))
+		session_writes_asked(s, NULL, EFFECTS_OF_THE_UNSEEN);
+}
 
 SessionStep
 session_ask_bind(ClientSession *s, const Frame *frame)
@@ -374,6 +414,9 @@ session_ask_bind(ClientSession *s, const Frame *frame)
 	}
 	if (!resolve_name(s, m.statement, buf, &name, &number, &what) || !session_note_ask(s, ASK_BIND, ASK_FOR_CLIENT, number, what))
 		return STEP_GONE;
+	note_bound(s, m.statement);
+	if (s->link == NULL)
+		return STEP_GONE;
 	if (bytes_equal(name, m.statement))
 	{
 		session_send_raw(s, frame);
@@ -388,6 +431,24 @@ session_ask_bind(ClientSession *s, const Frame *frame)
 	return STEP_TAKEN;
 }
 
+/* What the client is about to be told of a statement is remembered, for it and for others. */
+static bool
+note_described(ClientSession *s, Bytes name, uint32 number, void **what)
+{
+	Statement  *statement = statement_named(s, name);
+	SessionNote *note;
+
+	if (statement == NULL || *what != NULL)
+		return true;
+	note = session_note_make(NOTE_DESCRIBED, name, statement, number);
+	if (note == NULL)
+		return false;
+	statement_ref(statement);
+	keep_description(s, note, statement);
+	*what = note;
+	return true;
+}
+
 SessionStep
 session_ask_describe(ClientSession *s, const Frame *frame)
 {
@@ -399,9 +460,12 @@ session_ask_describe(ClientSession *s, const Frame *frame)
 
 	if (!frame->last || !message_read_named(frame->body, &m) || m.what == 'P')
 		return session_forward(s, frame, 'P');
-	if (!resolve_name(s, m.name, buf, &name, &number, &what) ||
+	if (!resolve_name(s, m.name, buf, &name, &number, &what) || !note_described(s, m.name, number, &what) ||
 		!session_note_ask(s, ASK_DESCRIBE_STATEMENT, ASK_FOR_CLIENT, number, what))
 		return STEP_GONE;
+	/* what is told changes nothing for what follows */
+	if (what && ((SessionNote *) what)->what == NOTE_DESCRIBED)
+		s->risky--;
 	message_put_named(link_outbound(s->link), MSG_DESCRIBE, 'S', name);
 	link_flush(s->link);
 	return STEP_TAKEN;

@@ -20,7 +20,9 @@
 typedef struct Shape
 {
 	bool		known;
-	Digest128	digest;
+	bool		unconfirmed;	/* its Parse was answered from memory: the origin has not parsed it for this client yet */
+	Digest128	digest;			/* of both */
+	uint64_t	rows;			/* of the rows alone: message_row_shape().lo, or 0 for none */
 } Shape;
 
 static inline bool

@@ -9,6 +9,8 @@
  */
 #include "core/settings.h"
 
+#include <stdio.h>
+
 #include <stdlib.h>
 
 #define DRAFT_LIMIT		65536	/* bytes of names and values with their NULs */
@@ -266,6 +268,25 @@ settings_draft_remove(SettingsDraft *draft, Bytes name)
 		}
 		at += len;
 	}
+}
+
+bool
+settings_draft_get(const SettingsDraft *draft, Bytes name, char *value, size_t size)
+{
+	size_t		at = 0;
+
+	while (at < buffer_len(&draft->bytes))
+	{
+		const char *entry = (const char *) draft->bytes.data + draft->bytes.start + at;
+
+		if (entry_has_name(entry, name))
+		{
+			snprintf(value, size, "%s", entry + strlen(entry) + 1);
+			return true;
+		}
+		at += entry_len(entry);
+	}
+	return false;
 }
 
 void

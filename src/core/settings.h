@@ -45,6 +45,8 @@ typedef struct SettingsDraft
 extern void settings_draft_put(SettingsDraft *draft, Bytes name, Bytes value);
 extern void settings_draft_put_vector(SettingsDraft *draft, const SettingsVector *vector);
 extern void settings_draft_remove(SettingsDraft *draft, Bytes name);
+/* The last value put for a name, as a C string cut at size; false: none was. */
+extern bool settings_draft_get(const SettingsDraft *draft, Bytes name, char *value, size_t size);
 extern void settings_draft_free(SettingsDraft *draft);
 /*
  * The `options` startup parameter: -c name=value, -cname=value, --name=value, with

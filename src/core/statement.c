@@ -2,7 +2,7 @@
  * core/statement.c - a statement and its facts, as plain data.
  *
  * Answers: what is known of this text, and what does that permit?
- * Owns the worker's table of interned statements and their facts. A statement
+ * Owns the worker's table of interned statements, their facts and proofs. A statement
  * with references lives; one without waits in the idle list, oldest first to
  * go, because analysing its text again would cost more than keeping it.
  * Never: parses SQL, knows names clients gave.
@@ -47,17 +47,28 @@ allocation_size(const Statement *s)
 	return sizeof(Statement) + s->types_len + (size_t) s->text_len + 1;
 }
 
-/* What keeping s costs. Constant while s is idle: only holders of a reference fill in facts. */
+/* What keeping s costs. Constant while s is idle: only holders of a reference fill in facts and proof. */
 static size_t
 statement_cost(const Statement *s)
 {
-	return allocation_size(s) + (s->facts.target != NULL ? strlen(s->facts.target) + 1 : 0);
+	size_t		cost = allocation_size(s);
+
+	if (s->facts.target != NULL)
+		cost += strlen(s->facts.target) + 1;
+	if (s->facts.mentions != NULL)
+		cost += s->facts.mentions->size;
+	if (s->proof != NULL)
+		cost += sizeof(Proof);
+	return cost;
 }
 
 static void
 statement_free(Statement *s)
 {
 	mem_free_str(s->facts.target);
+	mentions_free(s->facts.mentions);
+	if (s->proof != NULL)
+		mem_free(s->proof, sizeof(Proof));
 	mem_free(s, allocation_size(s));
 }
 
@@ -273,6 +284,119 @@ statement_unref(StatementTable *table, Statement *s)
 		return;
 	idle_append(table, s);
 	idle_shrink(table);
+}
+
+/* ---- mentions ---- */
+
+/* Stands still at anything that does not fit, so that a damaged one is merely short. */
+bool
+mentions_next(const Mentions *m, uint32_t *at, Mention *out)
+{
+	const uint8_t *p;
+	size_t		left;
+	size_t		len;
+
+	if (m == NULL || *at > m->size - sizeof(Mentions))
+		return false;
+	p = m->bytes + *at;
+	left = m->size - sizeof(Mentions) - *at;
+	if (left < 3 || left - 3 < (size_t) p[1] + p[2])
+		return false;
+	len = (size_t) p[1] + p[2];
+	out->kind = (MentionKind) p[0];
+	out->schema = bytes_of(p + 3, p[1]);
+	out->name = bytes_of(p + 3 + p[1], p[2]);
+	*at += (uint32_t) (3 + len);
+	return true;
+}
+
+void
+mentions_free(Mentions *m)
+{
+	if (m != NULL)
+		mem_free(m, m->size);
+}
+
+/* ---- reasons ---- */
+
+typedef struct ReasonRow
+{
+	CacheStatus status;
+	const char *words;
+} ReasonRow;
+
+static const ReasonRow reasons[REASON_LIMIT] = {
+	[REASON_CACHEABLE] = {CACHE_MISS, "its answer can be kept"},
+	[REASON_DISABLED] = {CACHE_DISABLED, "the origin's option cache is off"},
+	[REASON_DISABLED_SESSION] = {CACHE_DISABLED, "hyperpool.cache is off in the session"},
+	[REASON_DISABLED_HINT] = {CACHE_DISABLED, "a hint in the text turns the cache off"},
+	[REASON_DISABLED_RULE] = {CACHE_DISABLED, "a rule excludes what it reads"},
+	[REASON_NO_MEMORY] = {CACHE_DISABLED, "hyperpool.cache_size is 0"},
+	[REASON_NOT_A_READ] = {CACHE_NOT_A_QUERY, "it is not a plain read"},
+	[REASON_SEVERAL] = {CACHE_MULTIPLE_STATEMENTS, "the text holds several statements"},
+	[REASON_NOT_PARSED] = {CACHE_PARSE_ERROR, "the text could not be analysed"},
+	[REASON_OVERSIZED_QUERY] = {CACHE_OVERSIZED_QUERY, "the text or its parameters are too long"},
+	[REASON_OVERSIZED_RESULT] = {CACHE_OVERSIZED_RESULT, "its answer is larger than max_result_size"},
+	[REASON_TRANSACTION] = {CACHE_TRANSACTION, "it ran inside a transaction block"},
+	[REASON_BOUND] = {CACHE_UNCACHEABLE, "the session holds state of its own at the origin"},
+	[REASON_PIPELINE] = {CACHE_UNCACHEABLE, "it was sent in a form or an order that is not cached"},
+	[REASON_LOCKING] = {CACHE_UNCACHEABLE, "it locks rows"},
+	[REASON_TIME] = {CACHE_VOLATILE, "its answer depends on the clock"},
+	[REASON_FUNCTION] = {CACHE_VOLATILE, "it calls a function that is not immutable"},
+	[REASON_OPERATOR] = {CACHE_VOLATILE, "it uses an operator that is not immutable"},
+	[REASON_TYPE] = {CACHE_VOLATILE, "it uses a type or cast whose functions are not immutable"},
+	[REASON_RELATION_KIND] = {CACHE_UNCACHEABLE, "it reads a relation of a kind that is not cached"},
+	[REASON_UNKNOWN_RELATION] = {CACHE_UNCACHEABLE, "it names a relation that the origin is not known to have"},
+	[REASON_UNKNOWN_FUNCTION] = {CACHE_UNCACHEABLE, "it names a function that the origin is not known to have"},
+	[REASON_FACTS_UNKNOWN] = {CACHE_UNCACHEABLE, "the origin's catalog is not known at present"},
+	[REASON_STANDBY] = {CACHE_UNCACHEABLE, "the origin answered as a standby"},
+	[REASON_WRITES_IN_FLIGHT] = {CACHE_MISS, "a write to what it reads was under way"},
+	[REASON_ANSWER] = {CACHE_UNCACHEABLE, "its answer held an error, a notice or something else that is not kept"},
+};
+
+CacheStatus
+reason_status(CacheReason reason)
+{
+	return (unsigned) reason < REASON_LIMIT ? reasons[reason].status : CACHE_UNCACHEABLE;
+}
+
+const char *
+reason_words(CacheReason reason)
+{
+	return (unsigned) reason < REASON_LIMIT ? reasons[reason].words : "it is not known why";
+}
+
+const char *
+cache_status_name(CacheStatus status)
+{
+	switch (status)
+	{
+		case CACHE_DISABLED:
+			return "disabled";
+		case CACHE_HIT:
+			return "hit";
+		case CACHE_MISS:
+			return "miss";
+		case CACHE_UNCACHEABLE:
+			return "uncacheable";
+		case CACHE_MULTIPLE_STATEMENTS:
+			return "multiplestatements";
+		case CACHE_NOT_A_QUERY:
+			return "notaquery";
+		case CACHE_OVERSIZED_QUERY:
+			return "oversizedquery";
+		case CACHE_OVERSIZED_RESULT:
+			return "oversizedresult";
+		case CACHE_PARSE_ERROR:
+			return "parseerror";
+		case CACHE_TRANSACTION:
+			return "transaction";
+		case CACHE_VOLATILE:
+			return "volatile";
+		case CACHE_STATUS_LIMIT:
+			break;
+	}
+	return "uncacheable";
 }
 
 /* ---- what effects permit ---- */

@@ -44,13 +44,144 @@ typedef enum StatementKind
 	STATEMENT_SEVERAL			/* more than one statement in the string */
 } StatementKind;
 
+/* ---- what a text speaks of: names as they stand there, not resolved ---- */
+
+typedef enum MentionKind
+{
+	MENTION_READS = 'r',		/* a relation that is read */
+	MENTION_WRITES = 'w',		/* a relation that INSERT, UPDATE, DELETE, MERGE or COPY FROM changes (it is read too) */
+	MENTION_FUNCTION = 'f',		/* a function or aggregate called by name */
+	MENTION_OPERATOR = 'o',
+	MENTION_TYPE = 't',			/* of a cast or a column list; without array brackets */
+	MENTION_FIELD = 'a'			/* the last part of a.b or (…).b: a column, or a function called like one */
+} MentionKind;
+
+typedef enum TextFlag
+{
+	TEXT_TIME = 1 << 0,			/* CURRENT_TIMESTAMP and its kin, or a literal with now, today, tomorrow or yesterday as a word */
+	TEXT_LOCKING = 1 << 1,		/* FOR UPDATE and its kin */
+	TEXT_WRITES_ANYTHING = 1 << 2,	/* DDL, DO, CALL, TRUNCATE, EXECUTE, COMMIT PREPARED …: what it changes cannot be told from names */
+	TEXT_WRITES_CATALOG = 1 << 3,	/* rows of the system catalogs alone: temporary tables */
+	TEXT_TOO_MUCH = 1 << 4,		/* more names than are kept (MENTIONS_MAX), or one too long: count on nothing */
+	TEXT_INTO = 1 << 5			/* SELECT INTO */
+} TextFlag;
+
+#define MENTIONS_MAX	512
+
+typedef struct Mentions
+{
+	uint32_t	size;			/* of this allocation (mem_alloc) */
+	uint32_t	count;
+	uint32_t	flags;			/* TextFlag bits */
+	uint8_t		bytes[];		/* count times: MentionKind, length of schema (0 = unqualified), length of name, schema, name; no duplicates */
+} Mentions;
+
+typedef struct Mention
+{
+	MentionKind kind;
+	Bytes		schema;			/* len 0: none was written */
+	Bytes		name;
+} Mention;
+
+/* Goes through the mentions: *at starts at 0. False: no more. */
+extern bool mentions_next(const Mentions *m, uint32_t *at, Mention *out);
+extern void mentions_free(Mentions *m);	/* NULL is fine */
+
+/* Hints of a leading comment: hyperpool: cache=off, max_age=5s */
+typedef struct TextHints
+{
+	bool		cache_off;
+	int64_t		max_age;		/* microseconds; -1 = not said */
+} TextHints;
+
 typedef struct StatementFacts
 {
 	bool		known;			/* analysis has been done */
 	uint8_t		kind;			/* StatementKind */
 	uint16_t	effects;		/* StatementEffect bits */
-	char	   *target;			/* DEALLOCATE / EXECUTE: the name, folded as SQL folds it; owned (mem_free_str) */
+	char	   *target;			/* DEALLOCATE / EXECUTE: the name, folded as SQL folds it; SET, RESET, SHOW of hyperpool.*: the setting's name; owned (mem_free_str) */
+	Mentions   *mentions;		/* what it speaks of, or NULL (nothing, or not analysed); owned (mentions_free) */
 } StatementFacts;
+
+/* ---- what the facts of a database make of it ---- */
+
+/* Why an answer does not come from the cache, or does. Each has a status of Hyperdrive's taxonomy and words; see statement.c. */
+typedef enum CacheReason
+{
+	REASON_CACHEABLE,
+	REASON_DISABLED,			/* the origin's option cache is off */
+	REASON_DISABLED_SESSION,	/* SET hyperpool.cache = off */
+	REASON_DISABLED_HINT,
+	REASON_DISABLED_RULE,		/* set_rule(relation, cache => false) */
+	REASON_NO_MEMORY,			/* hyperpool.cache_size = 0 */
+	REASON_NOT_A_READ,			/* notaquery: a write or utility statement */
+	REASON_SEVERAL,				/* multiplestatements */
+	REASON_NOT_PARSED,			/* parseerror: other grammar, unsafe encoding, too many names */
+	REASON_OVERSIZED_QUERY,		/* text or parameters too long */
+	REASON_OVERSIZED_RESULT,	/* known to exceed max_result_size */
+	REASON_TRANSACTION,			/* inside a transaction block */
+	REASON_BOUND,				/* session state (temp tables …) is bound to the client */
+	REASON_PIPELINE,			/* behind an exchange that is not answered yet, or of a form that is not kept */
+	REASON_LOCKING,
+	REASON_TIME,				/* volatile: the clock */
+	REASON_FUNCTION,			/* volatile: a function not immutable; the culprit says which */
+	REASON_OPERATOR,			/* volatile */
+	REASON_TYPE,				/* volatile: a type, domain or cast with functions that are not immutable */
+	REASON_RELATION_KIND,		/* uncacheable: foreign, temporary, sequence, statistics, large objects */
+	REASON_UNKNOWN_RELATION,	/* uncacheable: no such name at the origin */
+	REASON_UNKNOWN_FUNCTION,
+	REASON_FACTS_UNKNOWN,		/* the origin's catalog has not been read (yet), or its last look is too old */
+	REASON_STANDBY,				/* the answer came from a standby */
+	REASON_WRITES_IN_FLIGHT,	/* miss: a write to what it reads is under way or in doubt */
+	REASON_ANSWER,				/* the answer held an error, a notice or something else that is not kept */
+	REASON_LIMIT
+} CacheReason;
+
+/* Hyperdrive's statuses, under their names. */
+typedef enum CacheStatus
+{
+	CACHE_DISABLED, CACHE_HIT, CACHE_MISS, CACHE_UNCACHEABLE, CACHE_MULTIPLE_STATEMENTS, CACHE_NOT_A_QUERY, CACHE_OVERSIZED_QUERY,
+	CACHE_OVERSIZED_RESULT, CACHE_PARSE_ERROR, CACHE_TRANSACTION, CACHE_VOLATILE, CACHE_STATUS_LIMIT
+} CacheStatus;
+
+extern CacheStatus reason_status(CacheReason reason);
+extern const char *reason_words(CacheReason reason);	/* an English half sentence */
+extern const char *cache_status_name(CacheStatus status);
+
+typedef enum WritesWhat
+{
+	WRITES_NOTHING,
+	WRITES_RELATIONS,			/* the slots in `written` */
+	WRITES_ANYTHING				/* of the whole cluster */
+} WritesWhat;
+
+#define PROOF_SLOTS	20			/* 16 relations and the fixed ones */
+
+/* A slot is a place in the table of versions (host/versions). */
+typedef struct Proof
+{
+	uint64_t	generation;		/* of the facts and rules it was drawn from; 0 = none drawn yet */
+	int16_t		origin_slot;
+	uint8_t		reason;			/* CacheReason: REASON_CACHEABLE, or why not */
+	uint8_t		writes;			/* WritesWhat */
+	bool		clean;			/* what it writes has no trigger, rule or function that could leave session state behind */
+	uint8_t		nreads;
+	uint8_t		nwritten;
+	int64_t		max_age;		/* microseconds, from rules; -1 = the origin's */
+	uint32_t	reads[PROOF_SLOTS];
+	uint32_t	written[PROOF_SLOTS];
+} Proof;
+
+/* What a user has said about a relation or a function of an origin (set_rule). */
+typedef struct CacheRule
+{
+	bool		function;		/* else a relation */
+	const char *schema;			/* "" = any */
+	const char *name;
+	bool		quiet;			/* function: it writes nothing */
+	bool		cache_off;		/* relation */
+	int64_t		max_age;		/* relation; microseconds, -1 = not said */
+} CacheRule;
 
 typedef struct Statement
 {
@@ -59,6 +190,8 @@ typedef struct Statement
 	uint32_t	text_len;
 	uint32_t	types_len;		/* 4 bytes a type OID, network order; at most 65535 types */
 	StatementFacts facts;
+	Proof	   *proof;			/* what the facts of the origin used last make of it; owned; NULL = not asked */
+	int32_t		stats_row;		/* host/querystats' row + 1, for the role and origin used last; 0 = none */
 	struct Statement *next_in_bucket;
 	struct Statement *older;	/* list of the unreferenced, while refs is 0 */
 	struct Statement *newer;

@@ -3,7 +3,7 @@
  *
  * Answers: what happens when somebody calls one of them? An origin is a foreign server of the wrapper "hyperpool", a credential a
  * user mapping; these functions are the front door to CREATE SERVER and its kin. They run as their caller, whose rights
- * PostgreSQL's own commands check. origins_options.c knows the options, origins_catalog.c writes servers and mappings.
+ * PostgreSQL's own commands check. origins_options.c knows the options, origins_catalog.c writes servers and mappings, origins_rules.c the rules of the cache.
  *
  * create_origin, alter_origin and set_credential first write the catalogs and then really connect with what stands there now: an error
  * undoes the transaction, so nothing is left behind, and rights are checked before anybody may probe a network.
@@ -106,8 +106,8 @@ on_transaction_end(XactEvent event, void *arg)
 	}
 }
 
-static void
-note_change(void)
+void
+origins_note_change(void)
 {
 	if (!callback_registered)
 	{
@@ -118,8 +118,8 @@ note_change(void)
 }
 
 /* What the commands would have checked had they been SQL. */
-static void
-require_writable(void)
+void
+origins_require_writable(void)
 {
 	PreventCommandIfReadOnly("changing an origin of hyperpool");
 	PreventCommandDuringRecovery("changing an origin of hyperpool");
@@ -261,7 +261,7 @@ hyperpool_create_origin(PG_FUNCTION_ARGS)
 	bool		there;
 
 	origins_begin_hiding(&hiding);
-	require_writable();
+	origins_require_writable();
 	require_arguments(fcinfo, FIRST_OPTION_ARG);
 	name = text_arg(fcinfo, 0);
 	role = text_arg(fcinfo, 2);
@@ -274,7 +274,7 @@ hyperpool_create_origin(PG_FUNCTION_ARGS)
 	secrets.sslpassword = string.sslpassword;
 	origins_write_mapping(origins_find(name), role, &secrets);
 	connect_origin(name, origins_mapping_options(origins_role_oid(role), origins_find(name)->serverid, &there), true);
-	note_change();
+	origins_note_change();
 	origins_end_hiding(&hiding);
 	PG_RETURN_VOID();
 }
@@ -294,7 +294,7 @@ hyperpool_alter_origin(PG_FUNCTION_ARGS)
 	char	   *role;
 
 	origins_begin_hiding(&hiding);
-	require_writable();
+	origins_require_writable();
 	require_arguments(fcinfo, 1);
 	server = origins_find(text_arg(fcinfo, 0));
 	origins_require_owner(server);
@@ -310,7 +310,7 @@ hyperpool_alter_origin(PG_FUNCTION_ARGS)
 	}
 	if (!PG_ARGISNULL(1))
 		connect_origin(server->servername, origins_any_mapping(origins_role_oid(role), server->serverid), true);
-	note_change();
+	origins_note_change();
 	origins_end_hiding(&hiding);
 	PG_RETURN_VOID();
 }
@@ -322,7 +322,7 @@ hyperpool_drop_origin(PG_FUNCTION_ARGS)
 	ForeignServer *server;
 	DropStmt   *stmt = makeNode(DropStmt);
 
-	require_writable();
+	origins_require_writable();
 	require_arguments(fcinfo, 1);
 	server = origins_find(text_arg(fcinfo, 0));
 	origins_require_owner(server);
@@ -332,7 +332,7 @@ hyperpool_drop_origin(PG_FUNCTION_ARGS)
 	stmt->behavior = DROP_RESTRICT;
 	RemoveObjects(stmt);
 	CommandCounterIncrement();
-	note_change();
+	origins_note_change();
 	PG_RETURN_VOID();
 }
 
@@ -348,7 +348,7 @@ hyperpool_set_credential(PG_FUNCTION_ARGS)
 	bool		there;
 
 	origins_begin_hiding(&hiding);
-	require_writable();
+	origins_require_writable();
 	require_arguments(fcinfo, 3);
 	server = origins_find(text_arg(fcinfo, 0));
 	role = text_arg(fcinfo, 1);
@@ -356,7 +356,7 @@ hyperpool_set_credential(PG_FUNCTION_ARGS)
 	secrets.password = text_arg(fcinfo, 3);
 	origins_write_mapping(server, role, &secrets);
 	connect_origin(server->servername, origins_mapping_options(origins_role_oid(role), server->serverid, &there), false);
-	note_change();
+	origins_note_change();
 	origins_end_hiding(&hiding);
 	PG_RETURN_VOID();
 }
@@ -369,7 +369,7 @@ hyperpool_drop_credential(PG_FUNCTION_ARGS)
 	char	   *role;
 	bool		there;
 
-	require_writable();
+	origins_require_writable();
 	require_arguments(fcinfo, 2);
 	server = origins_find(text_arg(fcinfo, 0));
 	role = text_arg(fcinfo, 1);
@@ -380,7 +380,7 @@ hyperpool_drop_credential(PG_FUNCTION_ARGS)
 	stmt->servername = pstrdup(server->servername);
 	(void) RemoveUserMapping(stmt);
 	CommandCounterIncrement();
-	note_change();
+	origins_note_change();
 	PG_RETURN_VOID();
 }
 

@@ -4,9 +4,10 @@
  *	origins.c			the SQL functions, really connecting, telling the manager
  *	origins_options.c	the validator, connection strings, the options a call changes
  *	origins_catalog.c	names, rights, servers and mappings
+ *	origins_rules.c		set_rule() and the view of the rules
  *
  * Lists of options are Lists of DefElem. What is returned is palloc'd in CurrentMemoryContext.
- * Owns nothing. Never: included outside these three files.
+ * Owns nothing. Never: included outside these four files.
  */
 #ifndef HYPERPOOL_FUNCTIONS_ORIGINS_INTERNAL_H
 #define HYPERPOOL_FUNCTIONS_ORIGINS_INTERNAL_H
@@ -38,6 +39,8 @@ typedef struct Secrets			/* NULL user or passwords: as before, unless `whole` */
 
 extern void origins_begin_hiding(ErrorContextCallback *callback);
 extern void origins_end_hiding(ErrorContextCallback *callback);
+extern void origins_require_writable(void);
+extern void origins_note_change(void);	/* the manager is told when this transaction commits */
 
 /* ---- origins_options.c ---- */
 
@@ -47,6 +50,7 @@ extern List *origins_change_option(List *changes, List *before, const char *name
 /* ERROR without the text, which may hold a password. */
 extern void origins_parse_connection(const char *origin, const char *text, ConnectionString *string);
 extern List *origins_connection_changes(const ConnectionString *string, List *before);
+extern int64 origins_interval_arg(FunctionCallInfo fcinfo, int n);	/* microseconds; out of any bounds if there are too many */
 /* `changes` and those the arguments ask for; what the connection string has said already is not said twice. */
 extern List *origins_option_changes(FunctionCallInfo fcinfo, List *changes, List *before);
 

@@ -275,11 +275,12 @@ origins_parse_connection(const char *origin, const char *text, ConnectionString 
 /* Hyperpool's own options in the order of the functions' arguments, which is the table's up to connect_timeout. */
 static const char *const option_args[] = {
 	"pool_size", "min_pool_size", "pool_mode", "queue_timeout", "idle_timeout", "max_lifetime", "query_timeout",
-	"idle_transaction_timeout", "connect_timeout", "cache", "max_age", "stale_while_revalidate", "max_result_size", "allow_trust"
+	"idle_transaction_timeout", "connect_timeout", "cache", "max_age", "stale_while_revalidate", "stale_if_error",
+	"max_result_size", "allow_trust"
 };
 
-static int64
-interval_arg(FunctionCallInfo fcinfo, int n)
+int64
+origins_interval_arg(FunctionCallInfo fcinfo, int n)
 {
 	Interval   *interval = PG_GETARG_INTERVAL_P(n);
 	int64		days = (int64) interval->month * DAYS_PER_MONTH + interval->day;
@@ -300,10 +301,12 @@ option_arg_text(FunctionCallInfo fcinfo, int n, const OriginOption *option)
 		case OPTION_SIZE:
 			return psprintf("%lld", (long long) PG_GETARG_INT64(n));
 		case OPTION_INTERVAL:
-			return option_interval_text(interval_arg(fcinfo, n));
+		case OPTION_AGE:
+			return option_interval_text(origins_interval_arg(fcinfo, n));
 		case OPTION_BOOLEAN:
 			return pstrdup(PG_GETARG_BOOL(n) ? "true" : "false");
 		case OPTION_POOL_MODE:
+		case OPTION_RULES:
 			return text_to_cstring(PG_GETARG_TEXT_PP(n));
 	}
 	return NULL;

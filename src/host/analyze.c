@@ -11,23 +11,25 @@
  * otherwise; triggers, views and rules cannot be seen from here at all, which is why
  * every writing statement counts as dirty.
  *
+ * analyze_mentions.c gathers the names, analyze_scan.c reads texts without the parser.
+ *
  * The raw parser works without a transaction and without a database. It raises errors
  * (syntax, "memory exhausted", stack depth), all caught here, and warnings, kept
  * out of the log by raising the levels meanwhile: the text is hostile.
  */
 #include "postgres.h"
 
-#include "host/analyze.h"
+#include "host/analyze_internal.h"
 
 #include "catalog/pg_class.h"
 #include "mb/pg_wchar.h"
 #include "miscadmin.h"
-#include "nodes/nodeFuncs.h"
 #include "nodes/parsenodes.h"
 #include "parser/parser.h"
 #include "parser/scansup.h"
 #include "utils/builtins.h"
 #include "utils/elog.h"
+#include "utils/formatting.h"
 #include "utils/guc.h"
 #include "utils/memutils.h"
 
@@ -36,15 +38,14 @@
 #define EFFECTS_WRITE	(EFFECT_WRITES | EFFECT_LOCKS | EFFECT_DIRTY)
 #define EFFECTS_UNSEEN	(EFFECT_UNKNOWN | EFFECTS_WRITE)
 
-/* What a walk over one statement has found. */
-typedef struct Findings
+/* What is being filled in while a text is read: the facts of one statement, the names of all. */
+typedef struct Reading
 {
-	uint32		effects;
-	bool		writes;			/* an INSERT, UPDATE, DELETE or MERGE, in a CTE perhaps */
-	bool		makes_table;	/* SELECT INTO */
-} Findings;
+	StatementFacts *facts;
+	NameDraft  *names;
+} Reading;
 
-static uint32 statement_effects(Node *stmt, StatementFacts *facts);
+static uint32 statement_effects(Node *stmt, const Reading *reading);
 
 /* ---- names ---- */
 
@@ -168,6 +169,13 @@ operator_effects(List *name)
 	return list_length(name) > 1 && builtin_name(name) == NULL ? EFFECTS_WRITE : EFFECT_NONE;
 }
 
+/* What a new relation changes but for data that nobody has read yet: a temporary one is seen in the catalogs alone. */
+static uint32
+new_relation_flag(const RangeVar *relation)
+{
+	return is_temp_relation(relation) ? TEXT_WRITES_CATALOG : TEXT_WRITES_ANYTHING;
+}
+
 /* A temporary table that its transaction drops binds nothing. */
 static uint32
 new_table_effects(const RangeVar *relation, OnCommitAction on_commit)
@@ -185,18 +193,14 @@ find_in_select(const SelectStmt *select, Findings *found)
 	if (select->intoClause != NULL)
 	{
 		found->makes_table = true;
+		found->names->flags |= new_relation_flag(select->intoClause->rel);
 		found->effects |= new_table_effects(select->intoClause->rel, select->intoClause->onCommit);
 	}
 }
 
-/* A walker of raw trees. It only looks; the recursion is PostgreSQL's, and checks the stack. */
-static bool
-find_effects(Node *node, void *arg)
+void
+analyze_node_effects(Node *node, Findings *found)
 {
-	Findings   *found = (Findings *) arg;
-
-	if (node == NULL)
-		return false;
 	switch (nodeTag(node))
 	{
 		case T_SelectStmt:
@@ -215,6 +219,12 @@ find_effects(Node *node, void *arg)
 		case T_A_Expr:
 			found->effects |= operator_effects(((A_Expr *) node)->name);
 			break;
+		case T_SubLink:
+			found->effects |= operator_effects(((SubLink *) node)->operName);
+			break;
+		case T_SortBy:
+			found->effects |= operator_effects(((SortBy *) node)->useOp);
+			break;
 		case T_RangeTableSample:
 			if (builtin_name(((RangeTableSample *) node)->method) == NULL)
 				found->effects |= EFFECTS_WRITE;
@@ -222,36 +232,37 @@ find_effects(Node *node, void *arg)
 		default:
 			break;
 	}
-	return raw_expression_tree_walker(node, find_effects, arg);
 }
 
 static uint32
-walk_effects(Node *node)
+walk_effects(Node *node, const Reading *reading)
 {
-	Findings	found = {0};
+	Findings	found = {.names = reading->names};
 
-	(void) find_effects(node, &found);
+	analyze_walk(node, &found);
 	return found.effects;
 }
 
 /* ---- one statement ---- */
 
 static uint32
-dml_effects(Node *stmt, StatementFacts *facts)
+dml_effects(Node *stmt, const Reading *reading)
 {
-	Findings	found = {0};
+	Findings	found = {.names = reading->names};
 
-	(void) find_effects(stmt, &found);
+	analyze_walk(stmt, &found);
 	if (found.makes_table)
-		facts->kind = STATEMENT_OTHER;
+		reading->facts->kind = STATEMENT_OTHER;
 	else
-		facts->kind = found.writes ? STATEMENT_WRITE : STATEMENT_READ;
+		reading->facts->kind = found.writes ? STATEMENT_WRITE : STATEMENT_READ;
 	return found.effects;
 }
 
 static uint32
-transaction_effects(const TransactionStmt *stmt)
+transaction_effects(const TransactionStmt *stmt, NameDraft *names)
 {
+	if (stmt->kind == TRANS_STMT_COMMIT_PREPARED)
+		names->flags |= TEXT_WRITES_ANYTHING;
 	switch (stmt->kind)
 	{
 		case TRANS_STMT_BEGIN:
@@ -283,26 +294,77 @@ is_transaction_setting(const char *name)
 		 pg_strcasecmp(name, "transaction_deferrable") == 0);
 }
 
+/* What a SET or RESET does where it arrives. */
 static uint32
-set_effects(const VariableSetStmt *stmt, StatementFacts *facts)
+set_effects(const VariableSetStmt *stmt)
 {
 	if (stmt->is_local || is_transaction_setting(stmt->name))
 		return EFFECT_NONE;
-	facts->kind = STATEMENT_SET;
 	return EFFECT_SETTINGS | custom_setting_binds(stmt->name);
 }
 
+/* Settings of ours; the gateway answers those of its sessions itself. */
+static bool
+is_gateway_setting(const char *name)
+{
+	return name != NULL && pg_strncasecmp(name, "hyperpool.", 10) == 0;
+}
+
+static void
+set_target(StatementFacts *facts, StatementKind kind, const char *name)
+{
+	facts->kind = kind;
+	facts->target = name != NULL ? bytes_copy(bytes_str(name)) : NULL;
+	/* without memory for the name nothing may be built upon it */
+	if (name != NULL && facts->target == NULL)
+		facts->kind = STATEMENT_OTHER;
+}
+
+/* The two that a session has. They never reach the origin, so they do nothing to a link. */
+static bool
+stays_here(const char *name)
+{
+	return strcmp(name, "hyperpool.cache") == 0 || strcmp(name, "hyperpool.max_age") == 0;
+}
+
 static uint32
-copy_effects(const CopyStmt *stmt, StatementFacts *facts)
+set_statement_effects(const VariableSetStmt *stmt, StatementFacts *facts)
+{
+	char	   *name;
+
+	if (is_gateway_setting(stmt->name))
+	{
+		name = asc_tolower(stmt->name, strlen(stmt->name));
+		set_target(facts, STATEMENT_SET, name);
+		return facts->target != NULL && stays_here(name) ? EFFECT_NONE : set_effects(stmt);
+	}
+	if (!stmt->is_local && !is_transaction_setting(stmt->name))
+		facts->kind = STATEMENT_SET;
+	return set_effects(stmt);
+}
+
+static void
+read_show(const VariableShowStmt *stmt, StatementFacts *facts)
+{
+	facts->kind = STATEMENT_SHOW;
+	if (is_gateway_setting(stmt->name))
+		set_target(facts, STATEMENT_SHOW, asc_tolower(stmt->name, strlen(stmt->name)));
+}
+
+static uint32
+copy_effects(const CopyStmt *stmt, const Reading *reading)
 {
 	uint32		effects = EFFECT_NONE;
 
-	facts->kind = STATEMENT_COPY;
+	reading->facts->kind = STATEMENT_COPY;
 	if (stmt->filename == NULL)
 		effects |= EFFECT_COPY;
 	if (stmt->filename != NULL || stmt->is_program || stmt->is_from)
 		effects |= EFFECTS_WRITE;
-	return effects | walk_effects(stmt->query) | walk_effects(stmt->whereClause);
+	if (stmt->is_program || (stmt->filename != NULL && !stmt->is_from))
+		reading->names->flags |= TEXT_WRITES_ANYTHING;
+	analyze_mention_relation(reading->names, stmt->is_from ? MENTION_WRITES : MENTION_READS, stmt->relation);
+	return effects | walk_effects(stmt->query, reading) | walk_effects(stmt->whereClause, reading);
 }
 
 /* ANALYZE off, false or 0 in any spelling; everything else counts as on. */
@@ -338,22 +400,26 @@ explain_runs(const ExplainStmt *stmt)
 /*
  * The effects of a statement inside another, or beside others; its kind is not
  * told. DEALLOCATE ALL takes the link's own prepared statements with it: where
- * its kind cannot say so, the link must go.
+ * its kind cannot say so, the link must go. A setting of the gateway goes to the
+ * origin like any other here.
  */
 static uint32
-inner_effects(Node *stmt)
+inner_effects(Node *stmt, NameDraft *names)
 {
 	StatementFacts inner = {0};
-	uint32		effects = statement_effects(stmt, &inner);
+	Reading		reading = {&inner, names};
+	uint32		effects = statement_effects(stmt, &reading);
 
 	if (inner.kind == STATEMENT_DEALLOCATE && inner.target == NULL)
 		effects |= EFFECT_RETIRE;
+	if (IsA(stmt, VariableSetStmt))
+		effects |= set_effects((VariableSetStmt *) stmt);
 	mem_free_str(inner.target);
 	return effects;
 }
 
 static uint32
-table_as_effects(const CreateTableAsStmt *stmt)
+table_as_effects(const CreateTableAsStmt *stmt, NameDraft *names)
 {
 	uint32		effects = EFFECT_LOCKS;
 
@@ -361,7 +427,8 @@ table_as_effects(const CreateTableAsStmt *stmt)
 		effects |= new_table_effects(stmt->into->rel, stmt->into->onCommit);
 	else
 		effects |= EFFECTS_WRITE;
-	return effects | inner_effects(stmt->query);
+	names->flags |= stmt->into != NULL ? new_relation_flag(stmt->into->rel) : TEXT_WRITES_ANYTHING;
+	return effects | inner_effects(stmt->query, names);
 }
 
 /* Other objects may live in pg_temp too, and there they last as long as the session. */
@@ -391,66 +458,92 @@ makes_temp_object(Node *stmt)
 	}
 }
 
-static void
-set_target(StatementFacts *facts, StatementKind kind, const char *name)
+/* Objects of the catalogs; a view's query and a function's body are not run. */
+static uint32
+definition_effects(Node *stmt, NameDraft *names)
 {
-	facts->kind = kind;
-	facts->target = name != NULL ? bytes_copy(bytes_str(name)) : NULL;
-	/* without memory for the name nothing may be built upon it */
-	if (name != NULL && facts->target == NULL)
-		facts->kind = STATEMENT_OTHER;
+	if (makes_temp_object(stmt))
+	{
+		names->flags |= TEXT_WRITES_CATALOG;
+		return EFFECT_BIND | EFFECT_WRITES | EFFECT_LOCKS;
+	}
+	names->flags |= TEXT_WRITES_ANYTHING;
+	return EFFECTS_WRITE;
 }
 
 /* Utility statements that define something, or are not listed by name. */
 static uint32
-other_effects(Node *stmt)
+other_effects(Node *stmt, const Reading *reading)
 {
+	NameDraft  *names = reading->names;
+
 	switch (nodeTag(stmt))
 	{
 		case T_CreateStmt:
+			names->flags |= new_relation_flag(((CreateStmt *) stmt)->relation);
 			return EFFECT_LOCKS | new_table_effects(((CreateStmt *) stmt)->relation,
 													((CreateStmt *) stmt)->oncommit);
 		case T_CreateTableAsStmt:
-			return table_as_effects((CreateTableAsStmt *) stmt);
+			return table_as_effects((CreateTableAsStmt *) stmt, names);
 		case T_CallStmt:
-			return EFFECTS_WRITE | walk_effects((Node *) ((CallStmt *) stmt)->funccall);
+			names->flags |= TEXT_WRITES_ANYTHING;
+			return EFFECTS_WRITE | walk_effects((Node *) ((CallStmt *) stmt)->funccall, reading);
 		case T_DeclareCursorStmt:
-			return walk_effects(((DeclareCursorStmt *) stmt)->query) |
+			return walk_effects(((DeclareCursorStmt *) stmt)->query, reading) |
 				((((DeclareCursorStmt *) stmt)->options & CURSOR_OPT_HOLD) ? EFFECT_BIND : 0);
 		case T_ExplainStmt:
-			return explain_runs((ExplainStmt *) stmt) ? inner_effects(((ExplainStmt *) stmt)->query) : EFFECT_NONE;
+			return explain_runs((ExplainStmt *) stmt) ? inner_effects(((ExplainStmt *) stmt)->query, names) : EFFECT_NONE;
+		case T_VacuumStmt:
+		case T_ReindexStmt:
+		case T_ClusterStmt:
+			names->flags |= TEXT_WRITES_CATALOG;
+			return EFFECTS_WRITE;
+		case T_LockStmt:
+			return EFFECTS_WRITE;
 		default:
-			return makes_temp_object(stmt) ? EFFECT_BIND | EFFECT_WRITES | EFFECT_LOCKS : EFFECTS_WRITE;
+			return definition_effects(stmt, names);
 	}
 }
 
+/* DISCARD ALL and TEMP drop temporary tables, which the catalogs show. */
 static uint32
-utility_effects(Node *stmt, StatementFacts *facts)
+discard_effects(const DiscardStmt *stmt, const Reading *reading)
 {
+	if (stmt->target == DISCARD_ALL || stmt->target == DISCARD_TEMP)
+		reading->names->flags |= TEXT_WRITES_CATALOG;
+	if (stmt->target != DISCARD_ALL)
+		return EFFECT_DIRTY;
+	reading->facts->kind = STATEMENT_DISCARD_ALL;
+	return EFFECT_UNBIND;
+}
+
+static uint32
+utility_effects(Node *stmt, const Reading *reading)
+{
+	StatementFacts *facts = reading->facts;
+
 	facts->kind = STATEMENT_OTHER;
 	switch (nodeTag(stmt))
 	{
 		case T_TransactionStmt:
 			facts->kind = STATEMENT_TRANSACTION;
-			return transaction_effects((TransactionStmt *) stmt);
+			return transaction_effects((TransactionStmt *) stmt, reading->names);
 		case T_VariableSetStmt:
-			return set_effects((VariableSetStmt *) stmt, facts);
+			return set_statement_effects((VariableSetStmt *) stmt, facts);
 		case T_VariableShowStmt:
-			facts->kind = STATEMENT_SHOW;
+			read_show((VariableShowStmt *) stmt, facts);
 			return EFFECT_NONE;
 		case T_DeallocateStmt:
 			set_target(facts, STATEMENT_DEALLOCATE, ((DeallocateStmt *) stmt)->name);
 			return EFFECT_NONE;
 		case T_ExecuteStmt:
 			set_target(facts, STATEMENT_EXECUTE, ((ExecuteStmt *) stmt)->name);
-			return EFFECTS_WRITE | walk_effects((Node *) ((ExecuteStmt *) stmt)->params);
+			reading->names->flags |= TEXT_WRITES_ANYTHING;
+			return EFFECTS_WRITE | walk_effects((Node *) ((ExecuteStmt *) stmt)->params, reading);
 		case T_DiscardStmt:
-			if (((DiscardStmt *) stmt)->target != DISCARD_ALL)
-				return EFFECT_DIRTY;
-			facts->kind = STATEMENT_DISCARD_ALL;
-			return EFFECT_UNBIND;
+			return discard_effects((DiscardStmt *) stmt, reading);
 		case T_CopyStmt:
-			return copy_effects((CopyStmt *) stmt, facts);
+			return copy_effects((CopyStmt *) stmt, reading);
 		case T_PrepareStmt:
 		case T_ListenStmt:
 			return EFFECT_BIND;
@@ -464,14 +557,15 @@ utility_effects(Node *stmt, StatementFacts *facts)
 		case T_ClosePortalStmt:
 			return EFFECT_DIRTY;
 		case T_LoadStmt:
+			reading->names->flags |= TEXT_WRITES_ANYTHING;
 			return EFFECT_RETIRE;
 		default:
-			return other_effects(stmt);
+			return other_effects(stmt, reading);
 	}
 }
 
 static uint32
-statement_effects(Node *stmt, StatementFacts *facts)
+statement_effects(Node *stmt, const Reading *reading)
 {
 	/* EXPLAIN ANALYZE CREATE TABLE AS EXECUTE and the like nest, if not deeply */
 	check_stack_depth();
@@ -482,46 +576,58 @@ statement_effects(Node *stmt, StatementFacts *facts)
 		case T_UpdateStmt:
 		case T_DeleteStmt:
 		case T_MergeStmt:
-			return dml_effects(stmt, facts);
+			return dml_effects(stmt, reading);
 		default:
-			return utility_effects(stmt, facts);
+			return utility_effects(stmt, reading);
 	}
 }
 
 /* ---- the whole text ---- */
 
+void
+analyze_forget(StatementFacts *facts)
+{
+	mem_free_str(facts->target);
+	mentions_free(facts->mentions);
+	memset(facts, 0, sizeof(*facts));
+}
+
 static void
 forget(StatementFacts *facts)
 {
-	mem_free_str(facts->target);
-	memset(facts, 0, sizeof(*facts));
+	analyze_forget(facts);
 	facts->known = true;
 	facts->kind = STATEMENT_UNKNOWN;
 	facts->effects = EFFECTS_UNSEEN;
 }
 
-/* Raises what the parser and the walker raise. */
+/* Raises what the walker raises. */
 static void
-read_statements(const char *text, StatementFacts *facts)
+read_statements(List *statements, void *arg)
 {
-	List	   *statements = raw_parser(text, RAW_PARSE_DEFAULT);
+	StatementFacts *facts = arg;
+	NameDraft	names;
+	Reading		reading = {facts, &names};
 	ListCell   *cell;
 	uint32		effects = EFFECT_NONE;
 
+	names_init(&names);
 	facts->kind = STATEMENT_EMPTY;
 	foreach(cell, statements)
 	{
 		Node	   *stmt = lfirst_node(RawStmt, cell)->stmt;
 
 		if (list_length(statements) == 1)
-			effects |= statement_effects(stmt, facts);
+			effects |= statement_effects(stmt, &reading);
 		else
 		{
-			effects |= inner_effects(stmt);
+			effects |= inner_effects(stmt, &names);
 			facts->kind = STATEMENT_SEVERAL;
 		}
 	}
 	facts->effects = (uint16_t) effects;
+	if (!names_finish(&names, &facts->mentions))
+		forget(facts);
 }
 
 /*
@@ -572,31 +678,33 @@ globals_leave(const ParserGlobals *saved)
 	QueryCancelHoldoffCount = saved->cancel_holdoff;
 }
 
-/* read_statements with every error turned into unknown facts, and its memory given back. */
-static void
-read_statements_safely(Bytes text, StatementFacts *facts)
+/* Parses the text and has the trees read, in memory that is given back. False: an error was raised, and is gone. */
+static bool
+read_safely(Bytes text, void (*read) (List *statements, void *arg), void *arg)
 {
 	ParserGlobals saved = globals_enter();
 	MemoryContext before = CurrentMemoryContext;
 	MemoryContext volatile parsing = NULL;
+	volatile bool well = false;
 
 	PG_TRY();
 	{
 		parsing = AllocSetContextCreate(before, "hyperpool analyze", ALLOCSET_DEFAULT_SIZES);
 		MemoryContextSwitchTo(parsing);
-		read_statements(pnstrdup((const char *) text.data, text.len), facts);
+		read(raw_parser(pnstrdup((const char *) text.data, text.len), RAW_PARSE_DEFAULT), arg);
+		well = true;
 	}
 	PG_CATCH();
 	{
 		MemoryContextSwitchTo(before);
 		FlushErrorState();
-		forget(facts);
 	}
 	PG_END_TRY();
 	MemoryContextSwitchTo(before);
 	if (parsing != NULL)
 		MemoryContextDelete(parsing);
 	globals_leave(&saved);
+	return well;
 }
 
 /*
@@ -624,8 +732,8 @@ analyze_text(Bytes text, bool safe_encoding, StatementFacts *facts)
 	else if (text.len > ANALYZE_MAX_TEXT || memchr(text.data, 0, text.len) != NULL ||
 			 !(safe_encoding || reads_alike_everywhere(text)))
 		forget(facts);
-	else
-		read_statements_safely(text, facts);
+	else if (!read_safely(text, read_statements, facts))
+		forget(facts);
 }
 
 static const StatementFacts unknown_facts = {
@@ -664,198 +772,84 @@ analyze_encoding_is_safe(const char *client_encoding)
 	return encoding >= 0 && PG_VALID_BE_ENCODING(encoding);
 }
 
-/* ---- renaming ---- */
+/* ---- settings of the gateway ---- */
 
-typedef struct NameScanner
+/* Appends one of a SET's values as SHOW would tell it; what does not fit is cut. */
+static void
+append_value(char *value, Node *node)
 {
-	const uint8_t *at;
-	const uint8_t *end;
-} NameScanner;
+	size_t		len = strlen(value);
+	char	   *at = value + len;
+	size_t		room = GATEWAY_VALUE_SIZE - len;
+	Node	   *constant;
 
-static uint8_t
-look(const NameScanner *s, size_t ahead)
-{
-	return (size_t) (s->end - s->at) > ahead ? s->at[ahead] : 0;
-}
-
-/* Behind a comment of either form; the bracketed one nests. False: it does not end. */
-static bool
-skip_comment(NameScanner *s)
-{
-	int			depth = 0;
-
-	if (look(s, 0) == '-')
-	{
-		while (s->at < s->end && *s->at != '\n' && *s->at != '\r')
-			s->at++;
-		return true;
-	}
-	do
-	{
-		if (s->at >= s->end)
-			return false;
-		if (look(s, 0) == '/' && look(s, 1) == '*')
-		{
-			depth++;
-			s->at += 2;
-		}
-		else if (look(s, 0) == '*' && look(s, 1) == '/')
-		{
-			depth--;
-			s->at += 2;
-		}
-		else
-			s->at++;
-	} while (depth > 0);
-	return true;
-}
-
-static bool
-skip_blanks(NameScanner *s)
-{
-	for (;;)
-	{
-		uint8_t		c = look(s, 0);
-
-		if (c == ' ' || (c >= '\t' && c <= '\r' && c != '\v'))
-			s->at++;
-		else if ((c == '-' && look(s, 1) == '-') || (c == '/' && look(s, 1) == '*'))
-		{
-			if (!skip_comment(s))
-				return false;
-		}
-		else
-			return true;
-	}
-}
-
-static bool
-is_name_byte(uint8_t c, bool first)
-{
-	return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || c == '_' || c >= 0x80 ||
-		(!first && ((c >= '0' && c <= '9') || c == '$'));
-}
-
-/* An unquoted word; empty if there is none here. */
-static Bytes
-scan_word(NameScanner *s)
-{
-	const uint8_t *start = s->at;
-
-	while (s->at < s->end && is_name_byte(*s->at, s->at == start))
-		s->at++;
-	return bytes_of(start, s->at - start);
-}
-
-static bool
-word_is(Bytes word, const char *keyword)
-{
-	return word.len == strlen(keyword) &&
-		pg_strncasecmp((const char *) word.data, keyword, word.len) == 0;
-}
-
-/* A quoted identifier, quotes included; empty if it does not end. */
-static Bytes
-scan_quoted(NameScanner *s)
-{
-	const uint8_t *start = s->at;
-
-	for (s->at++; s->at < s->end; s->at++)
-	{
-		if (*s->at != '"')
-			continue;
-		s->at++;
-		if (look(s, 0) != '"')
-			return bytes_of(start, s->at - start);
-	}
-	return bytes_of(start, 0);
-}
-
-/* Is this token the target? Names are cut at NAMEDATALEN - 1 bytes, perhaps earlier, within a character. */
-static bool
-token_is_target(Bytes token, const char *target)
-{
-	bool		quoted = token.len > 0 && token.data[0] == '"';
-	size_t		end = quoted ? token.len - 1 : token.len;
-	size_t		len = strlen(target);
-	size_t		i;
-	size_t		n = 0;
-
-	for (i = quoted ? 1 : 0; i < end; i++)
-	{
-		uint8_t		c = token.data[i];
-
-		if (n == len)
-			return len > NAMEDATALEN - 1 - MAX_MULTIBYTE_CHAR_LEN;
-		if (quoted && c == '"')
-			i++;
-		if (!quoted && c >= 'A' && c <= 'Z')
-			c += 'a' - 'A';
-		if (c != (uint8_t) target[n++])
-			return false;
-	}
-	return n == len && len > 0;
-}
-
-/* The token of the name behind DEALLOCATE [PREPARE] or EXECUTE; empty if not found. */
-static Bytes
-scan_statement_name(NameScanner *s)
-{
-	Bytes		none = bytes_of(s->at, 0);
-	Bytes		word;
-	bool		deallocate;
-
-	do
-	{
-		if (!skip_blanks(s))
-			return none;
-	} while (look(s, 0) == ';' && s->at++ < s->end);
-	word = scan_word(s);
-	deallocate = word_is(word, "deallocate");
-	if (!(deallocate || word_is(word, "execute")) || !skip_blanks(s))
-		return none;
-	if (look(s, 0) == '"')
-		return scan_quoted(s);
-	word = scan_word(s);
-	if ((look(s, 0) == '&' && look(s, 1) == '"') || !skip_blanks(s))
-		return none;			/* U&"..." */
-	/* PREPARE is no reserved word: alone it is the name */
-	if (!deallocate || !word_is(word, "prepare") || s->at >= s->end || look(s, 0) == ';')
-		return word;
-	if (look(s, 0) == '"')
-		return scan_quoted(s);
-	word = scan_word(s);
-	return look(s, 0) == '&' ? none : word;
+	if (!IsA(node, A_Const) || ((A_Const *) node)->isnull)
+		return;
+	constant = (Node *) &((A_Const *) node)->val;
+	if (len > 0)
+		len = snprintf(at, room, ", ");
+	if (len >= room)
+		return;
+	at = value + strlen(value);
+	room = GATEWAY_VALUE_SIZE - strlen(value);
+	if (IsA(constant, Integer))
+		snprintf(at, room, "%d", intVal(constant));
+	else if (IsA(constant, Float))
+		strlcpy(at, castNode(Float, constant)->fval, room);
+	else if (IsA(constant, String))
+		strlcpy(at, strVal(constant), room);
+	else if (IsA(constant, Boolean))
+		strlcpy(at, boolVal(constant) ? "on" : "off", room);
 }
 
 static void
-put_quoted(ByteBuffer *out, Bytes name)
+read_set(const VariableSetStmt *stmt, GatewaySetting *out)
 {
-	size_t		i;
+	ListCell   *cell;
 
-	buffer_put_u8(out, '"');
-	for (i = 0; i < name.len; i++)
+	out->is_local = stmt->is_local;
+	switch (stmt->kind)
 	{
-		if (name.data[i] == '"')
-			buffer_put_u8(out, '"');
-		buffer_put_u8(out, name.data[i]);
+		case VAR_SET_VALUE:
+			out->what = GATEWAY_SET;
+			foreach(cell, stmt->args)
+				append_value(out->value, lfirst(cell));
+			break;
+		case VAR_SET_DEFAULT:
+		case VAR_RESET:
+			out->what = GATEWAY_RESET;
+			break;
+		default:
+			return;
 	}
-	buffer_put_u8(out, '"');
+	strlcpy(out->name, asc_tolower(stmt->name, strlen(stmt->name)), sizeof(out->name));
+}
+
+static void
+read_gateway_setting(List *statements, void *arg)
+{
+	GatewaySetting *out = arg;
+	Node	   *stmt;
+
+	if (list_length(statements) != 1)
+		return;
+	stmt = linitial_node(RawStmt, statements)->stmt;
+	if (IsA(stmt, VariableSetStmt) && is_gateway_setting(((VariableSetStmt *) stmt)->name))
+		read_set((VariableSetStmt *) stmt, out);
+	else if (IsA(stmt, VariableShowStmt) && is_gateway_setting(((VariableShowStmt *) stmt)->name))
+	{
+		const char *name = ((VariableShowStmt *) stmt)->name;
+
+		out->what = GATEWAY_SHOW;
+		strlcpy(out->name, asc_tolower(name, strlen(name)), sizeof(out->name));
+	}
 }
 
 bool
-analyze_rename(Bytes text, const char *target, Bytes link_name, ByteBuffer *out)
+analyze_gateway_setting(Bytes text, GatewaySetting *out)
 {
-	NameScanner scanner = {text.data, text.data + text.len};
-	Bytes		token;
-
-	if (target == NULL || text.len == 0)
+	memset(out, 0, sizeof(*out));
+	if (text.len == 0 || text.len > ANALYZE_MAX_TEXT || memchr(text.data, 0, text.len) != NULL)
 		return false;
-	token = scan_statement_name(&scanner);
-	if (token.len == 0 || !token_is_target(token, target))
-		return false;
-	buffer_put(out, text.data, token.data - text.data);
-	put_quoted(out, link_name);
-	buffer_put(out, token.data + token.len, text.data + text.len - (token.data + token.len));
-	return !out->failed;
+	return read_safely(text, read_gateway_setting, out) && out->name[0] != '\0';
 }

@@ -140,6 +140,21 @@ cancel_wake_manager(void)
 }
 
 void
+cancel_wake_worker(int worker)
+{
+	Mailbox    *box = box_of(worker);
+	Latch	   *latch;
+
+	if (box == NULL)
+		return;
+	LWLockAcquire(&box->lock, LW_SHARED);
+	latch = box->latch;
+	LWLockRelease(&box->lock);
+	if (latch)
+		SetLatch(latch);
+}
+
+void
 cancel_wake_scout(void)
 {
 	if (shared)

@@ -203,6 +203,22 @@ static const char *const counter_names[] = {
 	[COUNT_UNKNOWN_OUTCOMES] = "unknown_outcomes",
 	[COUNT_REFUSED] = "refused",
 	[COUNT_NOTICES_DROPPED] = "notices_dropped",
+	[COUNT_CACHE_DISABLED] = "cache_disabled",
+	[COUNT_CACHE_HIT] = "cache_hit",
+	[COUNT_CACHE_MISS] = "cache_miss",
+	[COUNT_CACHE_UNCACHEABLE] = "cache_uncacheable",
+	[COUNT_CACHE_MULTIPLE_STATEMENTS] = "cache_multiple_statements",
+	[COUNT_CACHE_NOT_A_QUERY] = "cache_not_a_query",
+	[COUNT_CACHE_OVERSIZED_QUERY] = "cache_oversized_query",
+	[COUNT_CACHE_OVERSIZED_RESULT] = "cache_oversized_result",
+	[COUNT_CACHE_PARSE_ERROR] = "cache_parse_error",
+	[COUNT_CACHE_TRANSACTION] = "cache_transaction",
+	[COUNT_CACHE_VOLATILE] = "cache_volatile",
+	[COUNT_CACHE_JOINED] = "cache_joined",
+	[COUNT_CACHE_REFRESHED] = "cache_refreshed",
+	[COUNT_CACHE_DESCRIBED] = "cache_described",
+	[COUNT_CACHE_SAVED_US] = "cache_saved_us",
+	[COUNT_CACHE_FLUSHES] = "cache_flushes",
 };
 
 StaticAssertDecl(lengthof(counter_names) == COUNT_LIMIT, "each counter has a name");

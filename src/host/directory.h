@@ -14,6 +14,7 @@
 #include "postgres.h"
 #include "datatype/timestamp.h"
 #include "core/hba.h"
+#include "core/statement.h"
 
 typedef enum PoolMode { POOL_TRANSACTION, POOL_SESSION, POOL_STATEMENT } PoolMode;
 
@@ -40,10 +41,13 @@ typedef struct DirectoryOrigin
 	int64		connect_timeout;
 	bool		allow_trust;	/* hba trust lines are honoured for this origin */
 	bool		pooled;			/* itself behind a transaction pooler (found at creation) */
-	bool		cache;			/* the cache's options: kept, shown, not used yet */
+	bool		cache;			/* the cache's options; times in microseconds */
 	int64		max_age;
 	int64		stale_while_revalidate;
-	int64		max_result_size;
+	int64		stale_if_error; /* 0 = off */
+	int64		max_result_size;	/* bytes */
+	int			nrules;
+	CacheRule  *rules;			/* set_rule() */
 	int			noptions;		/* connection options (no user, no password) */
 	DirectoryOption *options;
 } DirectoryOrigin;
@@ -93,6 +97,8 @@ extern bool directory_is_member(const Directory *d, Oid role, Bytes group_name);
 extern bool directory_may_use(const Directory *d, Oid role, const DirectoryOrigin *origin);	/* USAGE, as has_server_privilege */
 /* The role's own credential, else public's, else NULL. */
 extern const DirectoryCredential *directory_credential(const Directory *d, const DirectoryOrigin *origin, Oid role);
+/* Public's, else any role's, else NULL: for the control connection. */
+extern const DirectoryCredential *directory_any_credential(const Directory *d, const DirectoryOrigin *origin);
 /* The hba lines with regexes compiled; *usable false: never parsed, nobody gets in. */
 extern const GatewayHbaLine *directory_hba(const Directory *d, size_t *n, bool *usable);
 /* HbaWorld callbacks over a directory (arg = Directory *). */

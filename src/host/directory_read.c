@@ -26,6 +26,7 @@
 /* the least bytes a record takes in the image: bounds a count before memory is taken for it */
 #define ORIGIN_MIN		100
 #define OPTION_MIN		8
+#define RULE_MIN		20
 #define CREDENTIAL_MIN	24
 #define ROLE_MIN		28
 #define PAIR_MIN		8
@@ -165,6 +166,27 @@ decode_options(ByteReader *r, DirectoryOrigin *origin)
 	}
 }
 
+static void
+decode_rules(ByteReader *r, DirectoryOrigin *origin)
+{
+	int			i;
+
+	origin->nrules = read_count(r, RULE_MIN);
+	origin->rules = palloc0(sizeof(CacheRule) * (origin->nrules + 1));
+	for (i = 0; i < origin->nrules && !r->bad; i++)
+	{
+		CacheRule  *rule = &origin->rules[i];
+		uint32		flags = read_u32(r);
+
+		rule->function = (flags & 1) != 0;
+		rule->quiet = (flags & 2) != 0;
+		rule->cache_off = (flags & 4) != 0;
+		rule->schema = read_text(r);
+		rule->name = read_text(r);
+		rule->max_age = (int64) read_u64(r);
+	}
+}
+
 static PoolMode
 read_pool_mode(ByteReader *r)
 {
@@ -199,9 +221,11 @@ decode_origin(ByteReader *r, DirectoryOrigin *origin)
 	origin->cache = (flags & 4) != 0;
 	origin->max_age = (int64) read_u64(r);
 	origin->stale_while_revalidate = (int64) read_u64(r);
+	origin->stale_if_error = (int64) read_u64(r);
 	origin->max_result_size = (int64) read_u64(r);
 	if (origin->slot < 0 || origin->slot >= directory_shared->nslots)
 		r->bad = true;
+	decode_rules(r, origin);
 	decode_options(r, origin);
 }
 
@@ -684,6 +708,22 @@ directory_credential(const Directory *d, const DirectoryOrigin *origin, Oid role
 		return NULL;
 	own = directory_find_credential(d, (int) (mine - d->origins), role);
 	return own != NULL ? own : directory_find_credential(d, (int) (mine - d->origins), InvalidOid);
+}
+
+/* Sorted by origin, then role, and public is role 0: the first of the origin. */
+const DirectoryCredential *
+directory_any_credential(const Directory *d, const DirectoryOrigin *origin)
+{
+	int			i;
+
+	for (i = 0; d != NULL && i < d->ncredentials; i++)
+	{
+		const DirectoryCredential *credential = d->credentials_sorted[i];
+
+		if (d->origins[credential->origin].oid == origin->oid)
+			return credential;
+	}
+	return NULL;
 }
 
 /* ---- hba: what the matcher asks ---- */

@@ -44,6 +44,21 @@ copy_bytes(Bytes view)
 	return bytes_of(copy, view.len);
 }
 
+static CacheRule *
+copy_rules(const CacheRule *rules, int n)
+{
+	CacheRule  *copy = palloc0(sizeof(CacheRule) * (n + 1));
+	int			i;
+
+	for (i = 0; i < n; i++)
+	{
+		copy[i] = rules[i];
+		copy[i].schema = pstrdup(rules[i].schema);
+		copy[i].name = pstrdup(rules[i].name);
+	}
+	return copy;
+}
+
 void
 directory_draft_origin(DirectoryDraft *draft, const DirectoryOrigin *origin)
 {
@@ -53,6 +68,7 @@ directory_draft_origin(DirectoryDraft *draft, const DirectoryOrigin *origin)
 
 	*copy = *origin;
 	copy->name = pstrdup(origin->name);
+	copy->rules = copy_rules(origin->rules, origin->nrules);
 	copy->options = palloc0(sizeof(DirectoryOption) * (origin->noptions + 1));
 	for (i = 0; i < origin->noptions; i++)
 	{
@@ -211,6 +227,25 @@ same_options(const DirectoryOrigin *a, const DirectoryOrigin *b)
 }
 
 static bool
+same_rules(const DirectoryOrigin *a, const DirectoryOrigin *b)
+{
+	int			i;
+
+	if (a->nrules != b->nrules)
+		return false;
+	for (i = 0; i < a->nrules; i++)
+	{
+		const CacheRule *x = &a->rules[i];
+		const CacheRule *y = &b->rules[i];
+
+		if (x->function != y->function || x->quiet != y->quiet || x->cache_off != y->cache_off || x->max_age != y->max_age ||
+			!same_text(x->schema, y->schema) || !same_text(x->name, y->name))
+			return false;
+	}
+	return true;
+}
+
+static bool
 same_origin(const DirectoryOrigin *a, const DirectoryOrigin *b)
 {
 	return same_text(a->name, b->name) && a->slot == b->slot && a->pool_size == b->pool_size && a->min_pool_size == b->min_pool_size &&
@@ -218,7 +253,8 @@ same_origin(const DirectoryOrigin *a, const DirectoryOrigin *b)
 		a->max_lifetime == b->max_lifetime && a->query_timeout == b->query_timeout &&
 		a->idle_transaction_timeout == b->idle_transaction_timeout && a->connect_timeout == b->connect_timeout &&
 		a->allow_trust == b->allow_trust && a->pooled == b->pooled && a->cache == b->cache && a->max_age == b->max_age &&
-		a->stale_while_revalidate == b->stale_while_revalidate && a->max_result_size == b->max_result_size && same_options(a, b);
+		a->stale_while_revalidate == b->stale_while_revalidate && a->stale_if_error == b->stale_if_error &&
+		a->max_result_size == b->max_result_size && same_rules(a, b) && same_options(a, b);
 }
 
 static bool
@@ -386,6 +422,23 @@ put_text(ImageWriter *w, const char *text)
 }
 
 static void
+encode_rules(ImageWriter *w, const DirectoryOrigin *origin)
+{
+	int			i;
+
+	put_u32(w, (uint32) origin->nrules);
+	for (i = 0; i < origin->nrules; i++)
+	{
+		const CacheRule *rule = &origin->rules[i];
+
+		put_u32(w, (rule->function ? 1 : 0) | (rule->quiet ? 2 : 0) | (rule->cache_off ? 4 : 0));
+		put_text(w, rule->schema);
+		put_text(w, rule->name);
+		put_u64(w, (uint64) rule->max_age);
+	}
+}
+
+static void
 encode_origin(ImageWriter *w, const DirectoryOrigin *origin)
 {
 	int			i;
@@ -406,7 +459,9 @@ encode_origin(ImageWriter *w, const DirectoryOrigin *origin)
 	put_u32(w, (origin->allow_trust ? 1 : 0) | (origin->pooled ? 2 : 0) | (origin->cache ? 4 : 0));
 	put_u64(w, (uint64) origin->max_age);
 	put_u64(w, (uint64) origin->stale_while_revalidate);
+	put_u64(w, (uint64) origin->stale_if_error);
 	put_u64(w, (uint64) origin->max_result_size);
+	encode_rules(w, origin);
 	put_u32(w, (uint32) origin->noptions);
 	for (i = 0; i < origin->noptions; i++)
 	{

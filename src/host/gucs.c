@@ -22,6 +22,9 @@ int			hyperpool_max_links = 1000;
 int			hyperpool_max_origins = 64;
 int			hyperpool_max_pools = 256;
 int			hyperpool_directory_size = 4096;
+int			hyperpool_cache_size = 131072;
+int			hyperpool_facts_size = 16384;
+int			hyperpool_query_stats = 1000;
 
 int			hyperpool_worker_memory = 1024;
 int			hyperpool_max_prepared_statements = 200;
@@ -96,6 +99,15 @@ static const IntSetting int_settings[] = {
 	{"hyperpool.directory_size", "Shared memory for the published origins, credentials, roles and pg_hba.conf lines.",
 		NULL,
 		&hyperpool_directory_size, 4096, 64, 1024 * 1024, PGC_POSTMASTER, GUC_UNIT_KB},
+	{"hyperpool.cache_size", "Shared memory for the result cache.",
+		"0 means that nothing is cached.",
+		&hyperpool_cache_size, 131072, 0, MAX_KILOBYTES, PGC_POSTMASTER, GUC_UNIT_KB},
+	{"hyperpool.facts_size", "Shared memory for what is known of the catalogs of the origins.",
+		"An origin whose catalog does not fit is not cached.",
+		&hyperpool_facts_size, 16384, 64, 1024 * 1024, PGC_POSTMASTER, GUC_UNIT_KB},
+	{"hyperpool.query_stats", "Number of query texts of which hyperpool.stat_queries keeps numbers.",
+		"0 turns the view off.",
+		&hyperpool_query_stats, 1000, 0, 100000, PGC_POSTMASTER, 0},
 
 	{"hyperpool.worker_memory", "Memory of one worker at which it accepts no more clients.",
 		NULL,
@@ -132,7 +144,7 @@ static const IntSetting int_settings[] = {
 		&hyperpool_directory_refresh, 60, 1, 86400, PGC_SIGHUP, GUC_UNIT_S},
 };
 
-static const char *const test_faults[] = {"", "swap_answers", "lose_ready"};
+static const char *const test_faults[] = {"", "swap_answers", "lose_ready", "versions_at_complete", "versions_after_send"};
 
 static bool
 check_test_fault(char **newval, void **extra, GucSource source)
@@ -142,7 +154,7 @@ check_test_fault(char **newval, void **extra, GucSource source)
 		if (strcmp(*newval, test_faults[i]) == 0)
 			return true;
 	}
-	GUC_check_errhint("Available values: swap_answers, lose_ready, or the empty string.");
+	GUC_check_errhint("Available values: swap_answers, lose_ready, versions_at_complete, versions_after_send, or the empty string.");
 	return false;
 }
 

@@ -22,6 +22,9 @@ extern int	hyperpool_max_links;		/* 1000: rows of the links view, all origins to
 extern int	hyperpool_max_origins;		/* 64 */
 extern int	hyperpool_max_pools;		/* 256: (origin, origin user) pairs */
 extern int	hyperpool_directory_size;	/* kB, 4 MB: published origins, roles, hba lines */
+extern int	hyperpool_cache_size;		/* kB, 128 MB: the result cache; 0 = none */
+extern int	hyperpool_facts_size;		/* kB, 16 MB: what is known of the origins' catalogs */
+extern int	hyperpool_query_stats;		/* 1000: rows of stat_queries; 0 = none */
 
 /* reload */
 extern int	hyperpool_worker_memory;	/* MB, 1024: at the cap stop reading, refuse logins */

@@ -31,9 +31,11 @@ static const OriginOption options[] = {
 	{"allow_trust", OPTION_BOOLEAN, FIELD(allow_trust), "false", 0, 0},
 	{"pooled", OPTION_BOOLEAN, FIELD(pooled), "false", 0, 0},
 	{"cache", OPTION_BOOLEAN, FIELD(cache), "true", 0, 0},
-	{"max_age", OPTION_INTERVAL, FIELD(max_age), "60s", 0, LONGEST},
-	{"stale_while_revalidate", OPTION_INTERVAL, FIELD(stale_while_revalidate), "15s", 0, LONGEST},
+	{"max_age", OPTION_AGE, FIELD(max_age), "60s", 0, LONGEST},
+	{"stale_while_revalidate", OPTION_AGE, FIELD(stale_while_revalidate), "15s", 0, LONGEST},
+	{"stale_if_error", OPTION_AGE, FIELD(stale_if_error), "0", 0, LONGEST},
 	{"max_result_size", OPTION_SIZE, FIELD(max_result_size), "52428800", 0, INT64CONST(1) << 40},
+	{"rules", OPTION_RULES, FIELD(rules), "", 0, 0},
 };
 
 const OriginOption *
@@ -60,10 +62,11 @@ check_bounds(const OriginOption *option, int64 value, const char *text)
 {
 	if (value >= option->least && value <= option->most)
 		return;
-	if (option->kind == OPTION_INTERVAL)
+	if (option->kind == OPTION_INTERVAL || option->kind == OPTION_AGE)
 		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 						errmsg("option \"%s\" of an origin is out of range: \"%s\"", option->name, text),
-						errhint("It is a time between 0 (no limit) and 366 days."),
+						option->kind == OPTION_AGE ? errhint("It is a time between 0 and 366 days.")
+						: errhint("It is a time between 0 (no limit) and 366 days."),
 						errhidestmt(true), errhidecontext(true)));
 	ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 					errmsg("option \"%s\" of an origin is out of range: \"%s\"", option->name, text),
@@ -142,6 +145,7 @@ option_set(DirectoryOrigin *origin, const OriginOption *option, const char *valu
 			*(int64 *) field = integer_of(option, value);
 			break;
 		case OPTION_INTERVAL:
+		case OPTION_AGE:
 			*(int64 *) field = interval_of(option, value);
 			break;
 		case OPTION_BOOLEAN:
@@ -149,6 +153,9 @@ option_set(DirectoryOrigin *origin, const OriginOption *option, const char *valu
 			break;
 		case OPTION_POOL_MODE:
 			*(PoolMode *) field = pool_mode_of(value);
+			break;
+		case OPTION_RULES:
+			*(CacheRule **) field = option_rules(value, &origin->nrules);
 			break;
 	}
 }

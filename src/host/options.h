@@ -10,7 +10,10 @@
 #include "postgres.h"
 #include "host/directory.h"
 
-typedef enum OriginOptionKind { OPTION_COUNT, OPTION_SIZE, OPTION_INTERVAL, OPTION_BOOLEAN, OPTION_POOL_MODE } OriginOptionKind;
+typedef enum OriginOptionKind
+{
+	OPTION_COUNT, OPTION_SIZE, OPTION_INTERVAL /* 0: no limit */ , OPTION_AGE /* 0: none */ , OPTION_BOOLEAN, OPTION_POOL_MODE, OPTION_RULES
+} OriginOptionKind;
 
 typedef struct OriginOption
 {
@@ -31,5 +34,14 @@ extern void options_set_initial(DirectoryOrigin *origin);
 extern void option_set(DirectoryOrigin *origin, const OriginOption *option, const char *value);
 /* "15s", "10min", "1h", "250ms", "0": what is stored and read back. palloc'd. */
 extern char *option_interval_text(int64 microseconds);
+
+/*
+ * The option "rules", as set_rule() writes it: relation "public"."orders" cache=off max_age=5s; function "audit" writes=no
+ * A schema may be missing: any. palloc'd, strings too; ERROR 22023 when the text is no such list.
+ */
+#define RULES_MAX	1000		/* of one origin */
+
+extern CacheRule *option_rules(const char *text, int *n);
+extern char *option_rules_text(const CacheRule *rules, int n);
 
 #endif

@@ -153,6 +153,7 @@ tls_read(Transport *t, void *into, size_t n)
 	ERR_clear_error();
 	errno = 0;
 	got = SSL_read(t->ssl, into, n > INT_MAX ? INT_MAX : (int) n);
+	t->dry = got <= 0;
 	return got > 0 ? got : tls_failed(t, got, errno, "could not receive");
 }
 
@@ -184,7 +185,8 @@ tls_write(Transport *t, const void *from, size_t n)
 static bool
 tls_pending(const Transport *t)
 {
-	return SSL_pending(t->ssl) > 0;
+	/* the beginning of a record counts as pending, but nothing can be read of it */
+	return !t->dry && SSL_has_pending(t->ssl);
 }
 
 static void
@@ -291,6 +293,13 @@ transport_close(Transport *t)
 	t->ops->close(t);
 	t->fd = -1;
 	t->ssl = NULL;
+}
+
+void
+transport_read_ahead(Transport *t)
+{
+	if (t->ops == &tls_ops)
+		SSL_set_read_ahead(t->ssl, 1);
 }
 
 bool

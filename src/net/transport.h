@@ -20,6 +20,7 @@ typedef struct Transport
 	const struct TransportOps *ops;
 	int			fd;
 	bool		wants_write;	/* a TLS read or handshake waits for writability */
+	bool		dry;			/* TLS: the last read found less than a record */
 	bool		borrowed;		/* fd and ssl belong to somebody else (libpq): close does not free them */
 	void	   *ssl;			/* SSL *, or NULL; the mock's own object */
 } Transport;
@@ -41,6 +42,9 @@ extern bool transport_init_borrowed(Transport *t, int fd, void *ssl);
 
 typedef enum HandshakeVerdict { HANDSHAKE_DONE, HANDSHAKE_AGAIN, HANDSHAKE_FAILED } HandshakeVerdict;
 extern HandshakeVerdict transport_handshake(Transport *t);
+
+/* From now on TLS takes what the socket holds in one receive, not a record's head and then its body. Who reads must mind transport_pending. */
+extern void transport_read_ahead(Transport *t);
 
 /* > 0 bytes, 0 end of stream, TRANSPORT_AGAIN or TRANSPORT_FAILED. */
 static inline ssize_t

@@ -281,6 +281,7 @@ void
 link_exchange_free(LinkExchange *e)
 {
 	exchange_free(&e->x);
+	buffer_free(&e->description);
 	mem_free(e, sizeof(LinkExchange));
 }
 
@@ -668,6 +669,12 @@ int
 link_row(const OriginLink *link)
 {
 	return link_row_number(link->row);
+}
+
+int
+link_origin_pid(const OriginLink *link)
+{
+	return link->target.pooled ? 0 : (int) link->origin_pid;
 }
 
 const char *

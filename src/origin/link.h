@@ -61,6 +61,7 @@ typedef enum LinkNewsKind
 	LINK_ASK,					/* an ask with a note is over: see outcome */
 	LINK_TAG,					/* a CommandComplete passed: `bytes` is its tag (it comes in LINK_BYTES too) */
 	LINK_PARAMETER,				/* a ParameterStatus passed (it comes in LINK_BYTES too) */
+	LINK_SWALLOWED,				/* a RowDescription that the client did not ask for, whole: `bytes` is its body; if e->tell_swallowed */
 	LINK_END,					/* ReadyForQuery passed, the exchange is done: status. It is freed after this call returns */
 	LINK_LOST					/* the link broke: the exchange is over and freed after this call; `bytes` is the body of the origin's own
 								 * last ErrorResponse if it sent one (FATAL), else len 0; see unsent, cut */
@@ -98,7 +99,14 @@ struct LinkExchange
 	uint8		purpose;		/* the link's own: LinkPurpose */
 	bool		failed;			/* the origin answered it with an error */
 	bool		muted;			/* the owner has told its client an error of its own: nothing more of the answer is wanted */
-	Digest128	shape;			/* of the description (ParameterDescription, RowDescription) that was swallowed last */
+	bool		tell_swallowed; /* the owner wants LINK_SWALLOWED */
+	bool		keep_description;	/* the owner wants `description` */
+	bool		describing;		/* its ParameterDescription has come, what follows has not */
+	Shape		shape;			/* of the statement that was described last */
+	ByteBuffer	description;	/* its two messages as they came, if keep_description; empty if they were too long */
+	uint8		reason;			/* the owner's: CacheReason */
+	bool		runs;			/* the owner's: something is executed */
+	int32		stats_row;		/* the owner's: host/querystats */
 };
 
 extern void links_init(Reactor *reactor);
@@ -185,6 +193,7 @@ extern void link_wear_out(OriginLink *link);
 extern void link_cancel(OriginLink *link);
 extern bool link_cancelling(const OriginLink *link);
 
+extern int	link_origin_pid(const OriginLink *link);	/* of its backend; 0: not known */
 extern const char *link_login_user(const OriginLink *link);	/* as whom it was opened */
 extern int	link_row(const OriginLink *link);	/* its row in the links view */
 extern void *link_pool(const OriginLink *link);

@@ -183,24 +183,49 @@ note_tag(LinkExchange *e, const Frame *frame)
 	}
 }
 
-/* A description that was asked by us: what rows and parameters look like, but for the names of tables and columns. */
+static void
+keep_description(LinkExchange *e, const Frame *frame)
+{
+	if (frame->last)
+		buffer_put(&e->description, frame->raw.data, frame->raw.len);
+	if (!frame->last || e->description.failed)
+		buffer_free(&e->description);
+}
+
+/* What a statement's rows and parameters look like. A ParameterDescription is only ever followed by the rest of its description. */
 static void
 note_shape(LinkExchange *e, const Frame *frame)
 {
-	Digest128	digest;
-
-	switch (frame->type)
+	if (frame->type == ANS_PARAMETER_DESCRIPTION)
 	{
-		case ANS_PARAMETER_DESCRIPTION:
-			e->shape = digest_of(frame->body);
-			break;
-		case ANS_ROW_DESCRIPTION:
-		case ANS_NO_DATA:
-			digest = frame->type == ANS_NO_DATA ? digest_of(frame->body) : message_row_shape(frame->body);
-			e->shape.lo = e->shape.lo * 31 + digest.lo;
-			e->shape.hi = e->shape.hi * 31 + digest.hi;
-			break;
+		e->describing = true;
+		e->shape = (Shape) {.known = true, .digest = digest_of(frame->body)};
+		buffer_free(&e->description);
 	}
+	else if (e->describing && (frame->type == ANS_ROW_DESCRIPTION || frame->type == ANS_NO_DATA))
+	{
+		Digest128	digest = frame->type == ANS_NO_DATA ? digest_of(frame->body) : message_row_shape(frame->body);
+
+		e->describing = false;
+		e->shape.rows = frame->type == ANS_NO_DATA ? 0 : digest.lo;
+		e->shape.digest.lo = e->shape.digest.lo * 31 + digest.lo;
+		e->shape.digest.hi = e->shape.digest.hi * 31 + digest.hi;
+		if (buffer_len(&e->description) == 0)
+			return;
+	}
+	else
+		return;
+	if (e->keep_description)
+		keep_description(e, frame);
+}
+
+static void
+tell_swallowed(LinkExchange *e, const Frame *frame)
+{
+	LinkNews	news = {.kind = LINK_SWALLOWED, .bytes = frame->body};
+
+	if (e->tell_swallowed && frame->type == ANS_ROW_DESCRIPTION && frame->last)
+		link_tell_owner(e, &news);
 }
 
 /* One message (or its first piece) that answers the exchange at the head. False: the link is broken. */
@@ -221,9 +246,13 @@ on_answer(OriginLink *link, const Frame *frame, Run *run)
 		case ANSWER_PASS:
 			link->piece_passes = true;
 			run_extend(run, frame->raw);
+			if (frame->type == ANS_PARAMETER_DESCRIPTION || e->describing)
+				note_shape(e, frame);
 			break;
 		case ANSWER_SWALLOW:
 			run_deliver(e, run);
+			if (!e->describing)
+				tell_swallowed(e, frame);
 			note_shape(e, frame);
 			break;
 		case ANSWER_PASS_ERROR:

@@ -596,6 +596,24 @@ pool_mode(const LinkPool *pool)
 	return pool->mode;
 }
 
+const PoolCache *
+pool_cache(const LinkPool *pool)
+{
+	return &pool->cache;
+}
+
+Oid
+pool_origin_oid(const LinkPool *pool)
+{
+	return pool->origin_oid;
+}
+
+const char *
+pool_user(const LinkPool *pool)
+{
+	return pool->connection.user;
+}
+
 int64
 pool_query_timeout(const LinkPool *pool)
 {

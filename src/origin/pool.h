@@ -55,6 +55,19 @@ extern void pool_count_bound(LinkPool *pool, int change);
 /* The last failure to connect: what a client is told. sqlstate is the origin's own if it answered. */
 extern const char *pool_failure(const LinkPool *pool, char sqlstate[6]);
 
+/* The cache's options of the origin; times in microseconds. */
+typedef struct PoolCache
+{
+	bool		on;
+	int64		max_age;
+	int64		stale_for;		/* stale_while_revalidate */
+	int64		if_error;		/* stale_if_error, 0 = off */
+	int64		max_result_size;
+} PoolCache;
+
+extern const PoolCache *pool_cache(const LinkPool *pool);
+extern Oid	pool_origin_oid(const LinkPool *pool);
+extern const char *pool_user(const LinkPool *pool);	/* at the origin */
 extern int	pool_origin_slot(const LinkPool *pool);
 extern const char *pool_origin_name(const LinkPool *pool);
 extern OriginCounters *pool_counters(const LinkPool *pool);

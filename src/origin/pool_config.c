@@ -127,6 +127,13 @@ pool_take_numbers(LinkPool *pool, const DirectoryOrigin *origin)
 	pool->idle_timeout = origin->idle_timeout;
 	pool->max_lifetime = origin->max_lifetime;
 	pool->query_timeout = origin->query_timeout;
+	pool->cache = (PoolCache) {
+		.on = origin->cache,
+		.max_age = origin->max_age,
+		.stale_for = origin->stale_while_revalidate,
+		.if_error = origin->stale_if_error,
+		.max_result_size = origin->max_result_size
+	};
 	pool->idle_transaction_timeout = origin->idle_transaction_timeout;
 	pool->connect_timeout = origin->connect_timeout;
 }

@@ -135,6 +135,7 @@ struct LinkPool
 	int64		query_timeout;
 	int64		idle_transaction_timeout;
 	int64		connect_timeout;
+	PoolCache	cache;
 
 	PoolList	lists[PLACE_LIMIT];
 	bool		held;			/* no callback now; who set it settles afterwards */

@@ -14,7 +14,7 @@ my $gateway = Gateway->new(options => q{pool_size => 2, queue_timeout => '1s'});
 my $region = $gateway->{region};
 my @clients = map { $gateway->client } 1 .. 6;
 
-sub pids { return join ' ', sort map { split /\n/ } $gateway->{watcher}->value(q{SELECT pid FROM pg_stat_activity WHERE datname = 'app' AND backend_type = 'client backend'}); }
+sub pids { return join ' ', sort map { split /\n/ } $gateway->{watcher}->value(q{SELECT pid FROM pg_stat_activity WHERE datname = 'app' AND backend_type = 'client backend' AND application_name <> 'hyperpool scout'}); }
 sub links { return $gateway->links_at_origin; }
 
 # ---- lazy ----

@@ -51,7 +51,7 @@ is(Gateway::wait_until(sub { $clients[1]->value('SELECT 6') }, '6'), '6', 'and g
 $gateway->sql(q{SELECT hyperpool.drop_origin('other')});    # its links go to the same database
 $gateway->wait_for(q{SELECT count(*) FROM hyperpool.links WHERE origin IS DISTINCT FROM 'app'}, '0');
 my $watcher = $gateway->direct;
-sub pids { return map { split /\n/ } $watcher->value(q{SELECT pid FROM pg_stat_activity WHERE datname = 'app' AND backend_type = 'client backend'}); }
+sub pids { return map { split /\n/ } $watcher->value(q{SELECT pid FROM pg_stat_activity WHERE datname = 'app' AND backend_type = 'client backend' AND application_name <> 'hyperpool scout'}); }
 $_->ask('SELECT pg_sleep(0.1)') for @clients;
 RawClient::answers(10, @clients);
 $clients[0]->query('BEGIN');

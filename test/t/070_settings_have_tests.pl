@@ -11,10 +11,6 @@ use Test::More;
 
 # name => why no test of behaviour names it
 my %without = (
-	'cache' => 'of the result cache, which is not there yet',
-	'max_age' => 'of the result cache',
-	'stale_while_revalidate' => 'of the result cache',
-	'max_result_size' => 'of the result cache',
 	'hyperpool.share_buffer' => 'of links that several clients share at once, which are not there yet',
 	'hyperpool.tcp_user_timeout' => 'handed to the kernel as it is',
 	'hyperpool.tcp_keepalives_idle' => 'handed to the kernel as it is',

@@ -67,9 +67,11 @@ sub connection_string
 sub create
 {
 	my ($self, $name, $options) = @_;
-	$options //= $self->{options};
+	$options //= $self->{options} // '';
+	# most tests are about what reaches the origin
+	$options .= ($options ? ', ' : '') . 'cache => false' unless $options =~ /\bcache\s*=>/;
 	$self->sql("SELECT hyperpool.create_origin('$name', '" . $self->connection_string . "', allow_trust => true"
-		  . ($options ? ", $options" : '') . "); GRANT USAGE ON FOREIGN SERVER $name TO PUBLIC");
+		  . ", $options); GRANT USAGE ON FOREIGN SERVER $name TO PUBLIC");
 	# create_origin waits until the workers know; GRANT does not
 	wait_until(sub { $self->can_enter($name) }, 1) or die "nobody may enter origin $name";
 }
@@ -142,7 +144,7 @@ sub connstr { my ($self, $name) = @_; return "host=127.0.0.1 port=$self->{port} 
 sub direct { my ($self, %o) = @_; return RawClient->new(port => $self->{origin}->port, user => $user, database => 'postgres', %o); }
 
 # How many connections of the gateway the origin has now.
-our $count_links = q{SELECT count(*) FROM pg_stat_activity WHERE datname = 'app' AND backend_type = 'client backend'};
+our $count_links = q{SELECT count(*) FROM pg_stat_activity WHERE datname = 'app' AND backend_type = 'client backend' AND application_name <> 'hyperpool scout'};
 
 sub links_at_origin
 {

@@ -174,3 +174,92 @@ TEST(kind_names)
 		CHECK((kind == STATEMENT_UNKNOWN) == (strcmp(statement_kind_name(kind), "unknown") == 0));
 	CHECK(strcmp(statement_kind_name(STATEMENT_DISCARD_ALL), "discard all") == 0);
 }
+
+/* Two mentions: reads s.tab, calls f. */
+static Mentions *
+two_mentions(void)
+{
+	static const uint8_t bytes[] = "r\1\3stabf\0\1f";
+	size_t		len = sizeof(bytes) - 1;
+	Mentions   *m = mem_zalloc(sizeof(Mentions) + len);
+
+	if (m == NULL)
+		return NULL;
+	m->size = (uint32_t) (sizeof(Mentions) + len);
+	m->count = 2;
+	memcpy(m->bytes, bytes, len);
+	return m;
+}
+
+TEST(mentions_one_by_one)
+{
+	size_t		before = mem_used();
+	Mentions   *m = two_mentions();
+	uint32_t	at = 0;
+	Mention		mention;
+
+	CHECK(mentions_next(m, &at, &mention));
+	CHECK_EQ_INT(mention.kind, MENTION_READS);
+	CHECK(bytes_equal_str(mention.schema, "s") && bytes_equal_str(mention.name, "tab"));
+	CHECK(mentions_next(m, &at, &mention));
+	CHECK_EQ_INT(mention.kind, MENTION_FUNCTION);
+	CHECK(mention.schema.len == 0 && bytes_equal_str(mention.name, "f"));
+	CHECK(!mentions_next(m, &at, &mention));
+	CHECK(!mentions_next(m, &at, &mention));
+	m->bytes[1] = 255;
+	at = 0;
+	CHECK(!mentions_next(m, &at, &mention) && at == 0);
+	at = UINT32_MAX;
+	CHECK(!mentions_next(m, &at, &mention));
+	at = 0;
+	CHECK(!mentions_next(NULL, &at, &mention));
+	mentions_free(m);
+	mentions_free(NULL);
+	CHECK_EQ_INT(mem_used(), before);
+}
+
+TEST(facts_and_proof_go_with_their_statement)
+{
+	size_t		before = mem_used();
+	StatementTable *table = statement_table_create(sizeof(Statement) + 16 + sizeof(Proof));
+	bool		fresh;
+	Statement  *s = intern(table, "SELECT 1", &fresh);
+
+	s->proof = mem_zalloc(sizeof(Proof));
+	statement_unref(table, s);
+	CHECK_EQ_INT(statement_table_count(table), 1);
+	/* what is learnt of it counts: the mentions are one thing too many */
+	s = intern(table, "SELECT 1", &fresh);
+	CHECK(!fresh && s->proof != NULL);
+	s->facts.mentions = two_mentions();
+	statement_unref(table, s);
+	CHECK_EQ_INT(statement_table_count(table), 0);
+	s = intern(table, "SELECT 2", &fresh);
+	s->proof = mem_zalloc(sizeof(Proof));
+	s->facts.mentions = two_mentions();
+	statement_table_destroy(table);
+	CHECK_EQ_INT(mem_used(), before);
+}
+
+TEST(reasons)
+{
+	int			i;
+	int			j;
+
+	for (i = 0; i < REASON_LIMIT; i++)
+	{
+		CHECK(reason_words(i) != NULL && strlen(reason_words(i)) > 5);
+		CHECK(reason_status(i) < CACHE_STATUS_LIMIT && reason_status(i) != CACHE_HIT);
+		for (j = 0; j < i; j++)
+			CHECK(strcmp(reason_words(i), reason_words(j)) != 0);
+	}
+	CHECK_EQ_INT(reason_status(REASON_CACHEABLE), CACHE_MISS);
+	CHECK_EQ_INT(reason_status(REASON_SEVERAL), CACHE_MULTIPLE_STATEMENTS);
+	CHECK_EQ_INT(reason_status(REASON_OPERATOR), CACHE_VOLATILE);
+	CHECK_EQ_INT(reason_status(REASON_LIMIT), CACHE_UNCACHEABLE);
+	CHECK(reason_words(REASON_LIMIT) != NULL);
+	for (i = 0; i < CACHE_STATUS_LIMIT; i++)
+		for (j = 0; j < i; j++)
+			CHECK(strcmp(cache_status_name(i), cache_status_name(j)) != 0);
+	CHECK(strcmp(cache_status_name(CACHE_NOT_A_QUERY), "notaquery") == 0);
+}

@@ -291,7 +291,7 @@ TEST(mock)
 {
 	static const TransportOps ops = {"mock", mock_read, mock_write, mock_pending, mock_close};
 	Mock		mock = {"abc", false};
-	Transport	t = {&ops, 1000, false, false, &mock};
+	Transport	t = {.ops = &ops, .fd = 1000, .ssl = &mock};
 	char		buf[8];
 
 	CHECK(!transport_is_tls(&t));

@@ -102,8 +102,10 @@ typedef struct Cursor
 static Target target_played;
 static Target target_control;
 static Target target_setup;		/* no host: the control connection does it */
+static Target target_ready;		/* no host: there is nothing to ask before a play */
 static Connection control;		/* waits for states of the origin; setup and teardown */
 static Connection setter;		/* runs setup and teardown, if they go another way */
+static Connection readier;		/* runs ready_query */
 static Connection *connections[MAX_CONNECTIONS];
 static int	connection_count;
 static Connection *current;
@@ -113,6 +115,8 @@ static long script_deadline;
 static int	default_split;
 static bool brief;
 static bool replayable;
+static const char *last_write;	/* SQL, run before the last play; it may fail */
+static const char *ready_query;	/* SQL, run before each play: when it is answered, the gateway knows what the setup has made */
 static char **lines;
 static int	line_count;
 static int	line_number;
@@ -1466,7 +1470,7 @@ first_column(Connection *c, Buffer *result)
 
 /* The first column of the last row goes to result, if there is one; false on an error. */
 static bool
-control_query(Connection *control, const Buffer *sql, Buffer *result)
+control_query(Connection *control, const Buffer *sql, Buffer *result, bool may_fail)
 {
 	Buffer		body = {0};
 	bool		ok = true;
@@ -1481,7 +1485,8 @@ control_query(Connection *control, const Buffer *sql, Buffer *result)
 		if (type == 'E' || type == 0)
 		{
 			fflush(control->trace);
-			fprintf(stderr, "%.*s: %s\n", (int) sql->len, sql->data, control->trace_text);
+			if (!may_fail)
+				fprintf(stderr, "%.*s: %s\n", (int) sql->len, sql->data, control->trace_text);
 			ok = false;
 		}
 		else if (type == 'D')
@@ -1528,7 +1533,7 @@ do_wait(Cursor *c)
 	flush_out(current);
 	for (;;)
 	{
-		if (!control_query(&control, &sql, &got))
+		if (!control_query(&control, &sql, &got, false))
 			stop(EXIT_FAULT, "line %d: the query of wait failed", line_number);
 		if (got.len == wanted.len && memcmp(got.data, wanted.data, got.len) == 0)
 			break;
@@ -1548,7 +1553,7 @@ do_control(Cursor *c)
 	Buffer		sql = {0}, ignored = {0};
 
 	value(c, &sql);
-	if (!control_query(&control, &sql, &ignored))
+	if (!control_query(&control, &sql, &ignored, false))
 		stop(EXIT_FAULT, "line %d: failed on the control connection", line_number);
 	free(sql.data);
 	free(ignored.data);
@@ -1610,6 +1615,7 @@ static const struct Command
 	{"links", DECLARES, do_nothing},
 	{"brief", DECLARES, do_nothing},
 	{"replayable", DECLARES, do_nothing},
+	{"afresh", DECLARES, do_nothing},
 };
 
 static const struct Command *
@@ -1755,7 +1761,7 @@ run_section(const char *section)
 		line_number = i + 1;
 		sql.start = sql.len = 0;
 		value(&rest, &sql);
-		ok &= control_query(target_setup.host[0] ? &setter : &control, &sql, &ignored);
+		ok &= control_query(target_setup.host[0] ? &setter : &control, &sql, &ignored, false);
 	}
 	free(sql.data);
 	free(ignored.data);
@@ -1778,6 +1784,32 @@ tear_down(void)
 	teardown_due = false;
 	if (!run_section("teardown"))
 		stop(EXIT_FAULT, "teardown failed");
+}
+
+/* What stands between the last play and those before it: the same way as the setup. */
+static void
+write_before_last(void)
+{
+	Buffer		sql = {0}, ignored = {0};
+
+	put(&sql, last_write, strlen(last_write));
+	control_query(target_setup.host[0] ? &setter : &control, &sql, &ignored, true);
+	free(sql.data);
+	free(ignored.data);
+}
+
+static void
+wait_until_ready(void)
+{
+	Buffer		sql = {0}, ignored = {0};
+
+	if (target_ready.host[0] == '\0' || ready_query == NULL)
+		return;
+	put(&sql, ready_query, strlen(ready_query));
+	if (!control_query(&readier, &sql, &ignored, false))
+		stop(EXIT_FAULT, "not ready for a play");
+	free(sql.data);
+	free(ignored.data);
 }
 
 /* What is still open says goodbye and must be closed by the other side. */
@@ -1850,6 +1882,9 @@ play(int times)
 	{
 		if (turn == 1 || !replayable)
 			set_up();
+		if (turn == times && turn > 1 && last_write)
+			write_before_last();
+		wait_until_ready();
 		run_lines(0, line_count, 0);
 		close_all();
 		print_traces(turn);
@@ -1945,7 +1980,7 @@ read_target(Target *t, const char *conninfo)
 static void
 usage(void)
 {
-	stop(EXIT_FAULT, "usage: player --target CONNINFO [--control CONNINFO] [--setup CONNINFO] [--repeat N] [--split N] [--timeout MS] SCRIPT");
+	stop(EXIT_FAULT, "usage: player --target CONNINFO [--control CONNINFO] [--setup CONNINFO] [--repeat N] [--stay 1] [--write SQL] [--ready CONNINFO --ready-query SQL] [--split N] [--timeout MS] SCRIPT");
 }
 
 static int
@@ -1966,6 +2001,14 @@ read_options(int argc, char **argv)
 			times = atoi(argv[i + 1]);
 		else if (strcmp(argv[i], "--split") == 0)
 			default_split = atoi(argv[i + 1]);
+		else if (strcmp(argv[i], "--stay") == 0)
+			replayable = atoi(argv[i + 1]) != 0;
+		else if (strcmp(argv[i], "--write") == 0)
+			last_write = argv[i + 1];
+		else if (strcmp(argv[i], "--ready") == 0)
+			read_target(&target_ready, argv[i + 1]);
+		else if (strcmp(argv[i], "--ready-query") == 0)
+			ready_query = argv[i + 1];
 		else if (strcmp(argv[i], "--timeout") == 0)
 			timeout_ms = atol(argv[i + 1]);
 		else
@@ -1992,6 +2035,8 @@ main(int argc, char **argv)
 	open_control(&control, "control", &target_control, "lock_timeout=5000");
 	if (target_setup.host[0] != '\0')
 		open_control(&setter, "setup", &target_setup, "");
+	if (target_ready.host[0] != '\0')
+		open_control(&readier, "ready", &target_ready, "");
 	play(times);
 	return 0;
 }

@@ -12,7 +12,12 @@
 #   HP_SETUP        direct or gateway: the way that the setup of a play through the gateway goes (direct);
 #                   with a result cache it must be gateway, as writes made elsewhere may be seen late
 #   HP_MODES        modes, separated by spaces (plain): plain, tls (TLS to the gateway),
-#                   split (every message cut into writes of 7 bytes)
+#                   split (every message cut into writes of 7 bytes), cached and cached-split (three
+#                   plays between one setup and one teardown: a cache is cold, then warm, and before
+#                   the third there is a write to a table of the script, by the way of the setup)
+#   HP_READY        conninfo where HP_READY_QUERY is run before each play through the gateway, when a
+#                   cache has to learn first what the setup has made (no query)
+#   HP_WRITE        the write of cached modes for scripts that set up no table (none)
 #   HP_REPEAT       plays of each script on each side (1)
 #   HP_TIMEOUT      milliseconds an answer may take (10000)
 #   HP_PLAYER       a compiled player (compiled into a temporary folder)
@@ -29,7 +34,7 @@ use Test::More;
 
 my $here = dirname(__FILE__);
 my $scratch = tempdir(CLEANUP => 1);
-my %more_options = (plain => [], tls => [], split => [ '--split', 7 ]);
+my %more_options = (plain => [], tls => [], split => [ '--split', 7 ], cached => [], 'cached-split' => [ '--split', 7 ]);
 my %needed;
 
 sub setting
@@ -216,6 +221,17 @@ sub compare
 	show_difference([ normalised($rules, @{ $lines[0] }) ], [ normalised($rules, @{ $lines[1] }) ]) if !$equal;
 }
 
+# What a cached mode adds on both sides. The write takes away a row of the first table, whatever its columns are.
+sub cached_options
+{
+	my ($text) = @_;
+	my $unrelated = setting('HP_WRITE', undef);
+	return ('--repeat', 3, defined $unrelated ? ('--write', $unrelated) : ()) if $text =~ /^afresh/m;
+	my ($table) = $text =~ /^setup "create (?:unlogged )?table (?:if not exists )?(\w+)/mi;
+	my $write = $table ? "delete from $table where ctid = (select min(ctid) from $table)" : $unrelated;
+	return ('--repeat', 3, '--stay', 1, defined $write ? ('--write', $write) : ());
+}
+
 sub run_script
 {
 	my ($player, $script, $modes, @all_rules) = @_;
@@ -230,12 +246,15 @@ sub run_script
 		SKIP: { skip("$name is not for $there links", scalar @$modes); }
 		return;
 	}
-	my $direct = play($player, $ENV{HP_DIRECT}, $script);
+	my %direct;
 	for my $mode (@$modes)
 	{
+		my @same = $mode =~ /^cached/ ? cached_options($text) : ();
+		my $direct = $direct{"@same"} //= play($player, $ENV{HP_DIRECT}, $script, @same);
 		my $target = $ENV{HP_GATEWAY} . ($mode eq 'tls' ? ' sslmode=require' : '');
 		my @setup = setting('HP_SETUP', 'direct') eq 'gateway' ? ('--setup', $ENV{HP_GATEWAY}) : ();
-		my $gateway = play($player, $target, $script, @setup, @{ $more_options{$mode} });
+		push @setup, '--ready', $ENV{HP_READY}, '--ready-query', $ENV{HP_READY_QUERY} if setting('HP_READY', undef);
+		my $gateway = play($player, $target, $script, @same, @setup, @{ $more_options{$mode} });
 		compare("$name ($mode)", \@rules, $direct, $gateway);
 	}
 }

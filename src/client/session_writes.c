@@ -1,0 +1,253 @@
+/*
+ * client/session_writes.c - what a session writes, and until when nobody may rely on what was read before.
+ *
+ * Owns the session's write set: the version slots of all that its transaction has written so far. They are raised (host/versions, W1) before anything
+ * is sent that may commit, and settled (W2, W3) when the ReadyForQuery has come that ends the transaction, before the client is told. A CommandComplete proves nothing: in
+ * the extended protocol the commit happens at Sync. What is on its way when the link is lost is in doubt (W4).
+ *
+ * Whether something may commit is decided for the worse: outside a transaction block, behind an exchange whose end is not known yet, at COMMIT in whatever form,
+ * and in every exchange from then on. Inside a block nothing else does, and nobody sees what it writes.
+ */
+#include "postgres.h"
+
+#include "host/cancel.h"
+
+#include "client/session_internal.h"
+
+typedef struct SessionWrites
+{
+	WriteRecord record;			/* raised; 0: nothing is */
+	bool		anything;		/* functions nobody has looked into: they may even commit elsewhere on their own */
+	uint8		nslots;
+	uint64		generation;		/* of the facts that the first of them was told by */
+	uint32		slots[WRITE_SLOTS_MAX];
+} SessionWrites;
+
+#define WHOLE_SLOTS		2		/* set aside for what may write anything */
+
+/* ---- the set ---- */
+
+static bool
+holds(const SessionWrites *w, uint32 slot)
+{
+	for (int i = 0; i < w->nslots; i++)
+	{
+		if (w->slots[i] == slot)
+			return true;
+	}
+	return false;
+}
+
+static void
+add_slots(SessionWrites *w, const uint32 *slots, int n)
+{
+	for (int i = 0; i < n; i++)
+	{
+		if (!holds(w, slots[i]) && w->nslots < WRITE_SLOTS_MAX)
+			w->slots[w->nslots++] = slots[i];
+	}
+}
+
+/* All that can be reached: the cluster, and the database's own slot for those who hang on all of it. */
+static void
+add_anything(ClientSession *s, SessionWrites *w)
+{
+	FactsIdentity id;
+
+	if (!w->anything)
+		counter_add(s->counters, COUNT_CACHE_FLUSHES, 1);
+	w->anything = true;
+	if (facts_identity(pool_origin_slot(s->pool), pool_origin_oid(s->pool), &id))
+		add_slots(w, (uint32[]) {id.cluster_slot, id.any_slot}, 2);
+	else
+		add_slots(w, (uint32[]) {SLOT_GLOBAL}, 1);
+}
+
+static void
+add(ClientSession *s, const Proof *proof, WritesWhat what)
+{
+	SessionWrites *w = s->writes;
+
+	if (what == WRITES_RELATIONS)
+	{
+		int			fresh = 0;
+
+		for (int i = 0; i < proof->nwritten; i++)
+			fresh += !holds(w, proof->written[i]);
+		if (w->nslots + fresh <= WRITE_SLOTS_MAX - WHOLE_SLOTS)
+			add_slots(w, proof->written, proof->nwritten);
+		else
+			what = WRITES_ANYTHING;
+	}
+	if (what == WRITES_ANYTHING)
+		add_anything(s, w);
+}
+
+static void
+forget(ClientSession *s)
+{
+	mem_free(s->writes, sizeof(SessionWrites));
+	s->writes = NULL;
+}
+
+/* ---- asked ---- */
+
+/* What is known of closures counts only while the scout looks after the catalog. */
+static WritesWhat
+writes_what(const ClientSession *s, const Proof *proof, uint32 effects)
+{
+	if (proof == NULL)
+		return effects & (EFFECT_WRITES | EFFECT_UNKNOWN) ? WRITES_ANYTHING : WRITES_NOTHING;
+	if (proof->writes == WRITES_RELATIONS && session_facts_state(s) != FACTS_FRESH)
+		return WRITES_ANYTHING;
+	return proof->writes;
+}
+
+static bool
+may_commit(const ClientSession *s, uint32 effects, WritesWhat what)
+{
+	bool		in_block = s->inflight == 1 && link_status(s->link) == TX_OPEN;
+
+	return !in_block || what == WRITES_ANYTHING || ((effects | s->effects) & (EFFECT_END | EFFECT_UNKNOWN));
+}
+
+static void
+raise_set(ClientSession *s)
+{
+	SessionWrites *w = s->writes;
+
+	w->record = versions_raise(session_worker, pool_origin_slot(s->pool), link_origin_pid(s->link), w->slots, w->nslots);
+}
+
+void
+session_writes_asked(ClientSession *s, const Proof *proof, uint32 effects)
+{
+	WritesWhat	what;
+	int			before;
+
+	if (!store_enabled())
+		return;
+	what = writes_what(s, proof, effects);
+	if (what != WRITES_NOTHING && s->writes == NULL && (s->writes = mem_zalloc(sizeof(SessionWrites))) == NULL)
+	{
+		/* nothing may be sent that is not accounted for */
+		link_break_now(s->link);
+		return;
+	}
+	if (s->writes == NULL)
+		return;
+	if (s->writes->generation == 0)
+		s->writes->generation = facts_generation(pool_origin_slot(s->pool));
+	before = s->writes->nslots;
+	add(s, proof, what);
+	if (s->writes->record == 0)
+	{
+		if (may_commit(s, effects, what))
+			raise_set(s);
+	}
+	else if (s->writes->nslots > before &&
+			 !versions_raise_more(s->writes->record, s->writes->slots + before, s->writes->nslots - before))
+	{
+		/* cannot be: a record has as much room as the set */
+		link_break_now(s->link);
+	}
+}
+
+void
+session_writes_executed(ClientSession *s)
+{
+	if (s->writes && s->writes->record == 0 && may_commit(s, EFFECT_NONE, WRITES_NOTHING))
+		raise_set(s);
+}
+
+bool
+session_writes_under_way(const ClientSession *s)
+{
+	return s->writes && s->writes->record != 0;
+}
+
+bool
+session_writes_flush(const ClientSession *s)
+{
+	return s->writes && s->writes->anything;
+}
+
+/* ---- ended ---- */
+
+void
+session_writes_ended(ClientSession *s, uint8 status)
+{
+	SessionWrites *w = s->writes;
+
+	if (w == NULL)
+		return;
+	if (status == TX_IDLE)
+	{
+		/* DDL was seen meanwhile that may have made it reach further than was known when it was asked */
+		if (w->generation != facts_generation(pool_origin_slot(s->pool)))
+			session_catalog_moved(s);
+		if (w->record == 0)
+			raise_set(s);
+		if (s->inflight > 0)
+			versions_moved(w->record);
+		else
+		{
+			versions_settle(w->record);
+			forget(s);
+		}
+		return;
+	}
+	/* still in its block: nothing of it is to be seen, but what a function may have committed by itself */
+	if (w->record != 0 && w->anything)
+		versions_moved(w->record);
+	if (w->record != 0 && s->inflight == 0)
+	{
+		versions_drop(w->record);
+		w->record = 0;
+	}
+}
+
+void
+session_writes_answered(ClientSession *s)
+{
+	if (s->writes && s->writes->record != 0)
+	{
+		versions_settle(s->writes->record);
+		s->writes->record = 0;
+	}
+}
+
+void
+session_writes_unsent(ClientSession *s)
+{
+	if (s->writes == NULL)
+		return;
+	if (s->writes->record != 0)
+		versions_drop(s->writes->record);
+	forget(s);
+}
+
+void
+session_writes_lost(ClientSession *s)
+{
+	if (s->writes == NULL)
+		return;
+	if (s->writes->record != 0)
+	{
+		versions_doubt(s->writes->record);
+		cancel_wake_scout();
+	}
+	forget(s);
+}
+
+void
+session_catalog_moved(ClientSession *s)
+{
+	FactsIdentity id;
+
+	if (store_enabled() && facts_identity(pool_origin_slot(s->pool), pool_origin_oid(s->pool), &id))
+	{
+		versions_move(id.catalog_slot);
+		cancel_wake_scout();
+	}
+}
