@@ -1,7 +1,7 @@
 /*
  * client/reply.c - the answer: replay an entry, or record one.
  *
- * Recording looks at the messages on their way to the client and keeps three kinds of them. Everything it does not expect makes it give up: what is
+ * Recording looks at the messages on their way to the client and keeps a few kinds of them. Everything it does not expect makes it give up: what is
  * not understood is not kept.
  */
 #include "postgres.h"
@@ -13,13 +13,14 @@
 /* ---- recording ---- */
 
 void
-recording_begin(Recording *r, const StoreFill *fill, bool extended, uint64 max_len)
+recording_begin(Recording *r, const StoreFill *fill, bool extended, bool limited, uint64 max_len)
 {
 	memset(r, 0, sizeof(*r));
 	r->fill = *fill;
 	r->fill.max_len = max_len;
 	r->extended = extended;
 	r->bound = !extended;
+	r->limited = limited;
 	r->reader.side = FRAME_FROM_ORIGIN;
 }
 
@@ -69,7 +70,8 @@ on_message(int worker, Recording *r, const Frame *frame)
 			r->kept = r->head_len != 0 && !r->complete;
 			break;
 		case ANS_COMMAND_COMPLETE:
-			r->kept = r->head_len != 0 && !r->complete;
+		case ANS_PORTAL_SUSPENDED:
+			r->kept = r->head_len != 0 && !r->complete && (frame->type == ANS_COMMAND_COMPLETE || r->limited);
 			r->complete = true;
 			break;
 		default:

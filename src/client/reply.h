@@ -1,7 +1,7 @@
 /*
  * client/reply.h - the answer: replay an entry, or record one.                     floor 6
  *
- * Answers: which bytes of an answer are kept, and how do they become an answer again? A value is a RowDescription, rows and a CommandComplete, as they came;
+ * Answers: which bytes of an answer are kept, and how do they become an answer again? A value is a RowDescription, rows and a CommandComplete (or PortalSuspended), as they came;
  * what depends on how it was asked (ParseComplete, BindComplete, ReadyForQuery) is made anew. Owns recordings. Never: decides what may be kept, touches a socket.
  */
 #ifndef HYPERPOOL_CLIENT_REPLY_H
@@ -23,6 +23,7 @@ typedef struct Recording
 	bool		extended;		/* what comes before BindComplete is about something else */
 	bool		bound;			/* BindComplete has come */
 	bool		complete;		/* CommandComplete has come */
+	bool		limited;		/* Execute had a row limit: PortalSuspended ends it as well */
 	bool		large;			/* given up because the result is too large */
 } Recording;
 
@@ -33,7 +34,7 @@ recording_on(const Recording *r)
 }
 
 /* Takes the fill over. max_len: of the value. */
-extern void recording_begin(Recording *r, const StoreFill *fill, bool extended, uint64 max_len);
+extern void recording_begin(Recording *r, const StoreFill *fill, bool extended, bool limited, uint64 max_len);
 /* Bytes that go to the client: whole messages or pieces, in order. */
 extern void recording_feed(int worker, Recording *r, Bytes run);
 /* The RowDescription that the client did not ask for: the body, before any row. */

@@ -423,7 +423,7 @@ on_end(ClientSession *s, LinkExchange *e)
 		s->tail = NULL;
 	s->answered_at = reactor_now(session_reactor);
 	s->inflight--;
-	session_writes_ended(s, e->x.status);
+	session_writes_ended(s, e->x.status, e->effects);
 	if (s->inflight > 0)
 	{
 		if (s->timed_out)

@@ -84,7 +84,7 @@ session_cache_reason(const ClientSession *s, const Proof *proof, const TextHints
 	if (hints && hints->cache_off)
 		return REASON_DISABLED_HINT;
 	state = session_facts_state(s);
-	if (state != FACTS_FRESH && state != FACTS_DOWN)
+	if (proof->reason == REASON_CACHEABLE && state != FACTS_FRESH && state != FACTS_DOWN)
 		return REASON_FACTS_UNKNOWN;
 	return proof->reason;
 }
@@ -157,13 +157,13 @@ session_scope(ClientSession *s)
 /* ---- looking up ---- */
 
 static Bytes
-make_key(ClientSession *s, CacheForm form, Bytes text, Bytes types, const BindValues *bind)
+make_key(ClientSession *s, CacheForm form, Bytes text, Bytes types, const BindValues *bind, uint32 max_rows)
 {
 	static ByteBuffer key;
 	uint32		scope = session_scope(s);
 
 	key.start = key.end = 0;
-	if (scope == 0 || !cachekey_make(&key, scope, form, text, types, bind))
+	if (scope == 0 || !cachekey_make(&key, scope, form, text, types, bind, max_rows))
 	{
 		key.failed = false;
 		return bytes_of("", 0);
@@ -219,6 +219,7 @@ replay(ClientSession *s, const CacheRequest *request, StoreHit *hit)
 	SessionCache *cache;
 
 	count_hit(s, request, hit);
+	s->joined_once = false;
 	if (request->parse)
 		message_put_empty(&s->out, ANS_PARSE_COMPLETE);
 	if (request->bind)
@@ -264,18 +265,28 @@ session_cache_go_on(ClientSession *s)
 
 /* ---- asking the origin ---- */
 
+/*
+ * The flight has taken its versions. If DDL was settled just before, they are those of after, but the request was proved by what was known before: the suspicion
+ * comes first, so it is seen here.
+ */
+static bool
+proof_holds_still(const ClientSession *s, const CacheRequest *request)
+{
+	return session_facts_state(s) == FACTS_FRESH && session_proof_is_current(s, request->proof);
+}
+
 static bool
 start_recording(ClientSession *s, const CacheRequest *request, const StoreFill *fill)
 {
 	StoreFill	mine = *fill;
-	SessionCache *cache = dealings(s);
+	SessionCache *cache = proof_holds_still(s, request) ? dealings(s) : NULL;
 
 	if (cache == NULL)
 	{
 		store_abort(session_worker, &mine);
 		return false;
 	}
-	recording_begin(&cache->recording, fill, request->bind != NULL, pool_cache(s->pool)->max_result_size);
+	recording_begin(&cache->recording, fill, request->bind != NULL, request->max_rows > 0, pool_cache(s->pool)->max_result_size);
 	cache->exchange = NULL;
 	cache->describe = request->bind != NULL && !request->describe;
 	return true;
@@ -309,7 +320,7 @@ refresh(ClientSession *s, const CacheRequest *request, const StoreFill *fill)
 		message_put_bind_head(&r->in, bytes_of("", 0), bytes_of("", 0), request->bind_rest.len);
 		buffer_put(&r->in, request->bind_rest.data, request->bind_rest.len);
 		message_put_named(&r->in, MSG_DESCRIBE, 'P', bytes_of("", 0));
-		message_put_execute(&r->in, bytes_of("", 0), 0);
+		message_put_execute(&r->in, bytes_of("", 0), request->max_rows);
 		message_put_empty(&r->in, MSG_SYNC);
 	}
 	if (r->in.failed)
@@ -346,7 +357,7 @@ LocalVerdict
 session_cache_answer(ClientSession *s, const CacheRequest *request, bool *taken)
 {
 	StoreRequest store = {.worker = session_worker, .origin_slot = pool_origin_slot(s->pool), .origin = pool_origin_oid(s->pool)};
-	Bytes		key = make_key(s, CACHE_ROWS, request->text, request->types, request->bind);
+	Bytes		key = make_key(s, CACHE_ROWS, request->text, request->types, request->bind, request->max_rows);
 	StoreHit	hit;
 	StoreFill	fill;
 	uint32		flight;
@@ -505,7 +516,7 @@ ask_description(ClientSession *s, Statement *statement, StoreRequest *store)
 		return false;
 	if (!facts_identity(pool_origin_slot(s->pool), pool_origin_oid(s->pool), &id))
 		return false;
-	store->key = make_key(s, CACHE_DESCRIPTION, statement_text(statement), statement_types(statement), NULL);
+	store->key = make_key(s, CACHE_DESCRIPTION, statement_text(statement), statement_types(statement), NULL, 0);
 	if (store->key.len == 0)
 		return false;
 	slots[0] = SLOT_GLOBAL;

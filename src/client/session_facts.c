@@ -119,7 +119,7 @@ session_facts_state(const ClientSession *s)
 	FactsState	state = facts_state(slot, pool_origin_oid(s->pool), now);
 
 	facts_want(slot, now);
-	if (state == FACTS_ASLEEP || state == FACTS_UNKNOWN)
+	if (state != FACTS_FRESH && state != FACTS_DOWN)
 	{
 		static int64 woken;
 
@@ -143,6 +143,12 @@ static bool
 proof_holds(const ClientSession *s, const Proof *proof)
 {
 	return proof && proof->origin_slot == pool_origin_slot(s->pool) && proof->generation == proof_generation(s);
+}
+
+bool
+session_proof_is_current(const ClientSession *s, const Proof *proof)
+{
+	return proof_holds(s, proof);
 }
 
 static void

@@ -196,6 +196,7 @@ extern uint32 session_effects_of(const ClientSession *s, Statement *statement);
 /* What the origin's catalog makes of it, drawn anew when that has moved; NULL: the cache is off or there is no memory, count on nothing. */
 extern const Proof *session_query_proof(const ClientSession *s, Bytes text, QueryFacts *facts);
 extern const Proof *session_statement_proof(const ClientSession *s, Statement *statement);
+extern bool session_proof_is_current(const ClientSession *s, const Proof *proof);
 extern FactsState session_facts_state(const ClientSession *s);	/* and lets the scout know that they are wanted */
 extern int32 session_query_stats(const ClientSession *s, Bytes text, QueryFacts *facts);
 extern int32 session_statement_stats(const ClientSession *s, Statement *statement);
@@ -206,7 +207,7 @@ extern void session_writes_asked(ClientSession *s, const Proof *proof, uint32 ef
 extern void session_writes_executed(ClientSession *s);	/* an Execute: of a portal that may have been bound before */
 extern bool session_writes_under_way(const ClientSession *s);	/* something is sent that may commit */
 extern bool session_writes_flush(const ClientSession *s);	/* it may have written anything */
-extern void session_writes_ended(ClientSession *s, uint8 status);	/* ReadyForQuery has come and was not passed on yet */
+extern void session_writes_ended(ClientSession *s, uint8 status, uint32 effects);	/* ReadyForQuery has come and was not passed on yet */
 extern void session_writes_answered(ClientSession *s);	/* a byte of answer has come: for the test that must fail */
 extern void session_writes_unsent(ClientSession *s);	/* the link was lost before any of it was sent */
 extern void session_writes_lost(ClientSession *s);	/* the link is lost or given up: in doubt what was under way */
@@ -237,6 +238,7 @@ typedef struct CacheRequest
 	TextHints	hints;
 	int32		stats_row;
 	const Shape *told;			/* what the client knows of the rows; NULL: nothing */
+	uint32		max_rows;		/* of Execute; 0 = all */
 	bool		parse;			/* ParseComplete is due */
 	bool		describe;		/* RowDescription is due */
 	uint32		closes;			/* CloseComplete are due behind the rows */

@@ -22,6 +22,7 @@ typedef struct LocalBatch		/* [Parse [Describe S]] Bind [Describe P] Execute [Cl
 	bool		describe_portal;
 	ParseMessage parsed;
 	BindMessage bind;
+	uint32		max_rows;		/* of Execute; 0 = all */
 	uint32		closes;
 	size_t		len;			/* of all of it */
 } LocalBatch;
@@ -95,9 +96,11 @@ take_execute(LocalBatch *batch, BatchPlace *place, const Frame *frame)
 {
 	ExecuteMessage m;
 
-	if ((*place != AT_BOUND && *place != AT_PORTAL_DESCRIBED) || !message_read_execute(frame->body, &m) || m.max_rows != 0 ||
+	if ((*place != AT_BOUND && *place != AT_PORTAL_DESCRIBED) || !message_read_execute(frame->body, &m) ||
 		!bytes_equal(m.portal, batch->bind.portal))
 		return false;
+	/* a negative limit is none */
+	batch->max_rows = (int32) m.max_rows > 0 ? m.max_rows : 0;
 	*place = AT_EXECUTED;
 	return true;
 }
@@ -267,6 +270,7 @@ answer_batch(ClientSession *s, const LocalBatch *batch, Statement *statement, bo
 		.types = statement_types(statement),
 		.bind = &values,
 		.bind_rest = batch->bind.rest,
+		.max_rows = batch->max_rows,
 		.proof = session_statement_proof(s, statement),
 		.told = batch->parse ? NULL : told_shape(s, batch->bind.statement),
 		.parse = batch->parse,

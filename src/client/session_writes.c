@@ -174,17 +174,28 @@ session_writes_flush(const ClientSession *s)
 
 /* ---- ended ---- */
 
+/* DDL, perhaps: what is known of the catalog is of before. Functions and triggers can do that too. */
+static void
+suspect_catalog(ClientSession *s)
+{
+	facts_suspect(pool_origin_slot(s->pool), pool_origin_oid(s->pool));
+	cancel_wake_scout();
+}
+
 void
-session_writes_ended(ClientSession *s, uint8 status)
+session_writes_ended(ClientSession *s, uint8 status, uint32 effects)
 {
 	SessionWrites *w = s->writes;
+	bool		may_have_committed = ((effects | s->effects) & (EFFECT_END | EFFECT_UNKNOWN)) != 0;
 
 	if (w == NULL)
 		return;
+	if (w->anything && (status == TX_IDLE || may_have_committed))
+		suspect_catalog(s);
 	if (status == TX_IDLE)
 	{
-		/* DDL was seen meanwhile that may have made it reach further than was known when it was asked */
-		if (w->generation != facts_generation(pool_origin_slot(s->pool)))
+		/* DDL may have made it reach further than was known when it was asked */
+		if (!w->anything && (w->generation != facts_generation(pool_origin_slot(s->pool)) || session_facts_state(s) != FACTS_FRESH))
 			session_catalog_moved(s);
 		if (w->record == 0)
 			raise_set(s);
@@ -197,8 +208,10 @@ session_writes_ended(ClientSession *s, uint8 status)
 		}
 		return;
 	}
-	/* still in its block: nothing of it is to be seen, but what a function may have committed by itself */
-	if (w->record != 0 && w->anything)
+	/* in a block: nothing of it is to be seen, unless it is another one (COMMIT AND CHAIN), or a function has committed by itself */
+	if (may_have_committed && w->record == 0)
+		raise_set(s);
+	if (w->record != 0 && (w->anything || may_have_committed))
 		versions_moved(w->record);
 	if (w->record != 0 && s->inflight == 0)
 	{

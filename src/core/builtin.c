@@ -410,7 +410,7 @@ static const Builtin builtins[] = {
 	{"pg_input_is_valid", BUILTIN_OTHER},
 	{"pg_is_in_backup", BUILTIN_OTHER},
 	{"pg_is_in_recovery", BUILTIN_OTHER},
-	{"pg_is_other_temp_schema", BUILTIN_SESSION},
+	{"pg_is_other_temp_schema", BUILTIN_CATALOG},
 	{"pg_is_wal_replay_paused", BUILTIN_OTHER},
 	{"pg_isolation_test_session_is_blocked", BUILTIN_OTHER},
 	{"pg_jit_available", BUILTIN_SESSION},

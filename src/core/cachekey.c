@@ -199,9 +199,9 @@ put_values(ByteBuffer *out, const BindValues *bind)
 }
 
 bool
-cachekey_make(ByteBuffer *out, uint32_t scope, CacheForm form, Bytes text, Bytes types, const BindValues *bind)
+cachekey_make(ByteBuffer *out, uint32_t scope, CacheForm form, Bytes text, Bytes types, const BindValues *bind, uint32_t max_rows)
 {
-	size_t		len = HEAD_LEN + text.len + types.len + 6;
+	size_t		len = HEAD_LEN + text.len + types.len + 10;
 
 	if (bind)
 		len += bind->formats.len + bind->values.len + bind->results.len;
@@ -215,6 +215,8 @@ cachekey_make(ByteBuffer *out, uint32_t scope, CacheForm form, Bytes text, Bytes
 	buffer_put(out, text.data, text.len);
 	if (form == CACHE_ROWS)
 		put_values(out, bind);
+	if (max_rows > 0)
+		buffer_put_u32(out, max_rows);
 	return !out->failed;
 }
 

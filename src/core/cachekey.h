@@ -24,7 +24,7 @@ typedef struct CacheKeyView
 	uint8_t		form;			/* CacheForm */
 	Bytes		types;			/* 4 bytes each */
 	Bytes		text;			/* trimmed */
-	Bytes		values;			/* as in a Bind: formats, values, result formats; len 0 for a description */
+	Bytes		values;			/* as in a Bind: formats, values, result formats, then the row limit if there is one; len 0 for a description */
 } CacheKeyView;
 
 /* What a Bind says after its names. */
@@ -44,8 +44,8 @@ extern Bytes cachekey_trim(Bytes text);
 extern bool cachekey_read_bind(Bytes rest, BindValues *out);
 /* The next value of text format; len may be 0, NULLs and binary values are passed over. *at starts at 0, *n counts values. False: no more. */
 extern bool cachekey_next_text(const BindValues *bind, size_t *at, uint16_t *n, Bytes *value);
-/* The key, appended to an empty buffer. text is trimmed already; bind NULL: a simple Query (rows) or a description. False: longer than CACHE_KEY_MAX, or no memory. */
-extern bool cachekey_make(ByteBuffer *out, uint32_t scope, CacheForm form, Bytes text, Bytes types, const BindValues *bind);
+/* The key, appended to an empty buffer. text is trimmed already; bind NULL: a simple Query (rows) or a description. max_rows: of Execute, 0 = all. False: longer than CACHE_KEY_MAX, or no memory. */
+extern bool cachekey_make(ByteBuffer *out, uint32_t scope, CacheForm form, Bytes text, Bytes types, const BindValues *bind, uint32_t max_rows);
 /* False: not a key. */
 extern bool cachekey_read(Bytes key, CacheKeyView *out);
 

@@ -338,8 +338,8 @@ draw_read(Drawing *d, const Mention *mention, const RelationRow *row)
 		blame(d, RANK_RELATION, REASON_FUNCTION, mention);
 		d->writes_anything = true;
 	}
-	/* functions of users behind it are not told apart here */
-	if (row->reason == REASON_FUNCTION || row->reason == REASON_OPERATOR || row->reason == REASON_TYPE || (row->flags & RELATION_WHOLE) != 0)
+	/* the reason is the first that was met: behind it there may be functions of any kind */
+	if (row->reason != REASON_CACHEABLE || (row->flags & RELATION_WHOLE) != 0)
 		d->unclean = true;
 	set_add(&d->reads, facts_slots_at(d->facts, row->reads), row->nreads);
 }

@@ -199,7 +199,7 @@ functions_at_fault(const Explanation *e)
 static const char *
 state_name(FactsState state)
 {
-	static const char *const names[] = {[FACTS_UNKNOWN] = "unknown", [FACTS_FRESH] = "fresh", [FACTS_ASLEEP] = "asleep", [FACTS_DOWN] = "down"};
+	static const char *const names[] = {[FACTS_UNKNOWN] = "unknown", [FACTS_FRESH] = "fresh", [FACTS_SUSPECT] = "suspect", [FACTS_ASLEEP] = "asleep", [FACTS_DOWN] = "down"};
 
 	return names[state];
 }

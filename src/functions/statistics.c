@@ -318,6 +318,8 @@ facts_state_name(FactsState state)
 			return "unknown";
 		case FACTS_FRESH:
 			return "fresh";
+		case FACTS_SUSPECT:
+			return "suspect";
 		case FACTS_ASLEEP:
 			return "asleep";
 		case FACTS_DOWN:

@@ -383,15 +383,15 @@ option_is_on(const DefElem *option)
 }
 
 static bool
-explain_runs(const ExplainStmt *stmt)
+has_option(List *options, const char *name)
 {
 	ListCell   *cell;
 
-	foreach(cell, stmt->options)
+	foreach(cell, options)
 	{
 		DefElem    *option = (DefElem *) lfirst(cell);
 
-		if (strcmp(option->defname, "analyze") == 0 && option_is_on(option))
+		if (strcmp(option->defname, name) == 0 && option_is_on(option))
 			return true;
 	}
 	return false;
@@ -492,10 +492,12 @@ other_effects(Node *stmt, const Reading *reading)
 			return walk_effects(((DeclareCursorStmt *) stmt)->query, reading) |
 				((((DeclareCursorStmt *) stmt)->options & CURSOR_OPT_HOLD) ? EFFECT_BIND : 0);
 		case T_ExplainStmt:
-			return explain_runs((ExplainStmt *) stmt) ? inner_effects(((ExplainStmt *) stmt)->query, names) : EFFECT_NONE;
+			return has_option(((ExplainStmt *) stmt)->options, "analyze") ? inner_effects(((ExplainStmt *) stmt)->query, names) : EFFECT_NONE;
 		case T_VacuumStmt:
+			/* FULL moves the rows, and ctid tells */
+			names->flags |= has_option(((VacuumStmt *) stmt)->options, "full") ? TEXT_WRITES_ANYTHING : TEXT_WRITES_CATALOG;
+			return EFFECTS_WRITE;
 		case T_ReindexStmt:
-		case T_ClusterStmt:
 			names->flags |= TEXT_WRITES_CATALOG;
 			return EFFECTS_WRITE;
 		case T_LockStmt:

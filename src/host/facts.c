@@ -34,6 +34,8 @@ typedef struct FactsSlot
 	pg_atomic_uint64 wanted_at; /* by anybody, of whatever origin is in the slot */
 	pg_atomic_uint64 refresh_asked;
 	pg_atomic_uint64 refresh_done;
+	pg_atomic_uint64 suspicions;
+	pg_atomic_uint64 cleared;	/* of them */
 	/* the rest: lock */
 	bool		identified;
 	FactsIdentity identity;
@@ -106,6 +108,8 @@ init_slot(FactsSlot *slot)
 	pg_atomic_init_u64(&slot->wanted_at, 0);
 	pg_atomic_init_u64(&slot->refresh_asked, 0);
 	pg_atomic_init_u64(&slot->refresh_done, 0);
+	pg_atomic_init_u64(&slot->suspicions, 0);
+	pg_atomic_init_u64(&slot->cleared, 0);
 }
 
 void
@@ -182,7 +186,7 @@ facts_state(int slot, Oid origin, int64 now)
 	if (looked == 0)
 		return FACTS_UNKNOWN;
 	if (now - looked <= FACTS_FRESH_FOR)
-		return FACTS_FRESH;
+		return pg_atomic_read_u64(&s->suspicions) == pg_atomic_read_u64(&s->cleared) ? FACTS_FRESH : FACTS_SUSPECT;
 	return (int64) pg_atomic_read_u64(&s->failed_at) > looked ? FACTS_DOWN : FACTS_ASLEEP;
 }
 
@@ -314,6 +318,56 @@ facts_set_identity(int slot, Oid origin, const FactsIdentity *identity)
 		move_generation(s);
 	}
 	LWLockRelease(&facts_shared->lock);
+}
+
+/* ---- suspicions ---- */
+
+/* Of a database that is not known it may be any. */
+static bool
+may_be_same_database(const FactsSlot *a, const FactsSlot *b)
+{
+	return a == b || !a->identified || !b->identified ||
+		(a->identity.system == b->identity.system && a->identity.database == b->identity.database);
+}
+
+void
+facts_suspect(int slot, Oid origin)
+{
+	FactsSlot  *s = slot_at(slot);
+	int			i;
+
+	if (s == NULL)
+		return;
+	LWLockAcquire(&facts_shared->lock, LW_SHARED);
+	for (i = 0; i < facts_shared->nslots; i++)
+	{
+		FactsSlot  *other = &facts_shared->slots[i];
+
+		if (pg_atomic_read_u32(&other->published) != 0 && may_be_same_database(s, other))
+			pg_atomic_fetch_add_u64(&other->suspicions, 1);
+	}
+	LWLockRelease(&facts_shared->lock);
+}
+
+uint64
+facts_suspicions(int slot)
+{
+	FactsSlot  *s = slot_at(slot);
+
+	/* a full barrier: the catalog is looked at after it has been read */
+	return s != NULL ? pg_atomic_fetch_add_u64(&s->suspicions, 0) : 0;
+}
+
+void
+facts_cleared(int slot, uint64 suspicions)
+{
+	FactsSlot  *s = slot_at(slot);
+
+	if (s == NULL)
+		return;
+	/* what was published comes before */
+	pg_write_barrier();
+	pg_atomic_write_u64(&s->cleared, suspicions);
 }
 
 /* ---- readers ---- */

@@ -21,6 +21,7 @@ typedef enum FactsState
 {
 	FACTS_UNKNOWN,				/* never read, or the origin in this slot has changed */
 	FACTS_FRESH,				/* the last look is not older than FACTS_FRESH_FOR */
+	FACTS_SUSPECT,				/* fresh but for DDL that may have been made through us since: the scout is about to look */
 	FACTS_ASLEEP,				/* older: nobody has wanted them (see facts_want) */
 	FACTS_DOWN					/* older, and the scout has tried in vain since: the origin is down */
 } FactsState;
@@ -32,6 +33,13 @@ extern FactsState facts_state(int slot, Oid origin, int64 now);	/* now: CLOCK_MO
 extern void facts_want(int slot, int64 now);	/* cheap: writes at most once a second. True work is the scout's; the caller wakes it when the state was not FRESH */
 extern int64 facts_wanted_at(int slot);
 extern void facts_looked(int slot, Oid origin, int64 now, bool well);	/* the scout: a look has ended */
+/*
+ * Something was committed that may have been DDL: what is known of that database, by whatever origin, counts no more until the scout has looked again. Called before
+ * its versions are settled. The caller wakes the scout.
+ */
+extern void facts_suspect(int slot, Oid origin);
+extern uint64 facts_suspicions(int slot);	/* the scout: read before it looks … */
+extern void facts_cleared(int slot, uint64 suspicions); /* … and given back when the look went well */
 /* refresh_catalog(origin): a ticket; the scout serves tickets. */
 extern uint64 facts_ask_refresh(int slot);
 extern uint64 facts_refresh_asked(int slot);

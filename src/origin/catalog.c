@@ -31,6 +31,8 @@
 #define BACKOFF_MIN		SECOND
 #define BACKOFF_MAX		(10 * SECOND)
 #define BACKOFF_UNWANTED (60 * SECOND)
+#define SUSPECT_MIN		(50 * MS)	/* between looks for the sake of suspicions, … */
+#define SUSPECT_SHARE	10			/* … which take no more than a tenth of the time */
 #define PRINT_MIN		(10 * SECOND)	/* a fingerprint without the sum's asking: this often … */
 #define PRINT_SHARE		50				/* … but for no more than a fiftieth of the time … */
 #define PRINT_MAX		(60 * SECOND)	/* … and this often whatever it costs */
@@ -77,6 +79,8 @@ struct CatalogWatch
 	bool		looking;
 	int64		look_began;
 	uint64		ticket;
+	uint64		suspicions;
+	uint64		cleared;		/* of them, by looks before */
 
 	CatalogLook known;			/* answered: who it was last time */
 	FactsIdentity identity;
@@ -426,6 +430,7 @@ ask_look(CatalogWatch *w, bool whole, int64 now)
 	w->looking = true;
 	w->look_began = now;
 	w->ticket = facts_refresh_asked(w->slot);
+	w->suspicions = facts_suspicions(w->slot);
 	memset(&w->fresh, 0, sizeof(w->fresh));
 	ask(w, ASK_LOOK, catalog_look_text(whole), now);
 }
@@ -466,6 +471,8 @@ look_well(CatalogWatch *w, const DirectoryOrigin *origin)
 	facts_set_failure(w->slot, "");
 	/* as of when it was asked, not of when the answer came */
 	facts_looked(w->slot, w->oid, w->look_began, true);
+	w->cleared = w->suspicions;
+	facts_cleared(w->slot, w->suspicions);
 	finish_ticket(w);
 }
 
@@ -479,6 +486,7 @@ see_other_cluster(CatalogWatch *w, int64 now)
 	versions_move(version_slot_cluster(before));
 	versions_move(version_slot_cluster(after));
 	/* of a cluster that is not this one nothing can be learnt here: its doubts are no longer this watch's */
+	facts_suspect(w->slot, w->oid);
 	if (before.system == after.system)
 		catalog_doubts_settle_all(&w->doubts, w->slot, w->born, w->asked_at);
 	else
@@ -520,7 +528,7 @@ print_is_due(const CatalogWatch *w, int64 now)
 	int64		every = Min(Max(PRINT_MIN, w->print_cost * PRINT_SHARE), PRINT_MAX);
 
 	return !w->has_print || w->read_again || !sum_can_tell(w) || strcmp(w->sum, w->known.sum) != 0 ||
-		w->ticket > w->tickets_done || now - w->printed_at >= every;
+		w->ticket > w->tickets_done || w->suspicions != w->cleared || now - w->printed_at >= every;
 }
 
 static bool
@@ -615,7 +623,11 @@ answered(CatalogWatch *w, const DirectoryOrigin *origin, int64 now)
 		return;
 	}
 	if (w->question == ASK_DOUBTS)
+	{
+		/* what is settled now may have been DDL */
+		facts_suspect(w->slot, w->oid);
 		catalog_doubts_answered(&w->doubts);
+	}
 	else if (origin == NULL)
 		w->looking = false;
 	else if (w->question == ASK_LOOK)
@@ -719,6 +731,18 @@ ask_step(CatalogWatch *w, const DirectoryOrigin *origin, int64 now)
 
 /* ---- what to do next ---- */
 
+/*
+ * After DDL through us the next look need not wait its turn; but where that may be all the time (volatile functions, triggers) looking shall not keep
+ * the origin busy.
+ */
+static int64
+look_every(const CatalogWatch *w)
+{
+	if (facts_suspicions(w->slot) == w->cleared)
+		return LOOK_EVERY;
+	return Min(LOOK_EVERY, Max(SUSPECT_MIN, w->print_cost * SUSPECT_SHARE));
+}
+
 static bool
 look_is_due(const CatalogWatch *w, const DirectoryOrigin *origin, int64 now)
 {
@@ -728,7 +752,7 @@ look_is_due(const CatalogWatch *w, const DirectoryOrigin *origin, int64 now)
 		return false;
 	if (!origin->cache)
 		return !w->known.answered || w->looked_at == 0;
-	return is_wanted(w, now) && (w->looked_at == 0 || now - w->looked_at >= LOOK_EVERY || w->read_again);
+	return is_wanted(w, now) && (w->looked_at == 0 || now - w->looked_at >= look_every(w) || w->read_again);
 }
 
 /* When its look will be due, should nothing happen before. */
@@ -743,8 +767,8 @@ next_due(const CatalogWatch *w, int64 now)
 		due = Min(due, w->retry_at);
 	if (has_doubts(w))
 		due = Min(due, Max(w->doubts_at, w->retry_at));
-	if (w->looked_at != 0 && w->looked_at + LOOK_EVERY > now)
-		due = Min(due, w->looked_at + LOOK_EVERY);
+	if (w->looked_at != 0 && w->looked_at + look_every(w) > now)
+		due = Min(due, w->looked_at + look_every(w));
 	return Max(due, now + MS);
 }
 

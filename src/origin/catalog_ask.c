@@ -153,8 +153,12 @@ catalog_print_text(int version)
 	"(t.typmodin::oid), (t.typmodout::oid)) f(f) join pg_proc p on p.oid = f.f where t.oid >= 16384 and f.f >= 16384 and not (p.prolang in (12, 13) and p.provolatile = 's') " \
 	"union all select 'i', '', r.rngtypid::text, r.rngcanonical::oid::text from pg_range r where r.rngtypid >= 16384 and r.rngcanonical::oid >= 16384 " \
 	"union all select 'i', '', m.amproclefttype::text, m.amproc::oid::text from pg_amproc m where m.amproclefttype >= 16384 and m.amproc::oid >= 16384 " \
-	"union all select distinct case when k.castcontext = 'i' then 'i' else 'x' end, '', u.t::text, k.castfunc::text from pg_cast k " \
+	"union all select distinct case when k.castcontext = 'i' or u.t = k.castsource then 'i' else 'x' end, '', u.t::text, k.castfunc::text from pg_cast k " \
 	"cross join lateral (values (k.castsource), (k.casttarget)) u(t) where k.castfunc >= 16384 and u.t >= 16384 " \
+	"union all select 'x', '', (case when t.typlen = -1 and t.typelem <> 0 then t.typelem else t.oid end)::text, k.castfunc::text from pg_cast k join pg_type t on t.oid = k.casttarget " \
+	"where k.castfunc >= 16384 and k.castcontext = 'e' and k.castsource < 16384 and k.casttarget < 16384 " \
+	"union all select distinct 'c', '', c.oid::text, c.reltype::text from pg_cast k join pg_class c on c.reltype = k.castsource where k.castfunc >= 16384 and c.relkind in ('r', 'p', 'v', 'm', 'f') and c.relpersistence <> 't' " \
+	"union all select distinct 'i', '', m.amoplefttype::text, o.oprcode::oid::text from pg_amop m join pg_operator o on o.oid = m.amopopr where m.amoplefttype >= 16384 and o.oprcode::oid >= 16384 " \
 	"union all select 's', '', '0', k.castfunc::text from pg_cast k where k.castfunc >= 16384 and k.castcontext <> 'e' and k.castsource < 16384 and k.casttarget < 16384 " \
 	"union all select 'e', '', t.oid::text, t.typelem::text from pg_type t where t.oid >= 16384 and t.typelem <> 0 " \
 	"union all select 'e', '', t.oid::text, t.typbasetype::text from pg_type t where t.oid >= 16384 and t.typbasetype <> 0 " \
@@ -176,6 +180,7 @@ catalog_print_text(int version)
 	"union all select 'C', k.conrelid, k.conbin::text from pg_constraint k where k.contype = 'c' and k.conrelid <> 0 " \
 	"union all select 'T', k.contypid, k.conbin::text from pg_constraint k where k.contype = 'c' and k.contypid <> 0 " \
 	"union all select 'T', t.oid, t.typdefaultbin::text from pg_type t where t.oid >= 16384 and t.typdefaultbin is not null " \
+	"union all select 'A', p.oid, p.proargdefaults::text from pg_proc p where p.oid >= 16384 and p.proargdefaults is not null " \
 	"union all select 'W', g.tgrelid, g.tgqual::text from pg_trigger g where not g.tgisinternal and g.tgenabled <> 'D' and g.tgqual is not null " \
 	"union all select case when a.attgenerated = 'v' then 'G' else 'D' end, d.adrelid, d.adbin::text from pg_attrdef d " \
 	"join pg_attribute a on a.attrelid = d.adrelid and a.attnum = d.adnum), "
@@ -183,7 +188,7 @@ catalog_print_text(int version)
 #define READ_TREES_2 \
 	"found(purpose, holder, word, number) as (" \
 	"select t.purpose, t.holder, m.m[1], m.m[2] from trees t cross join lateral " \
-	"regexp_matches(t.tree, ':(funcid|opfuncid|aggfnoid|winfnoid|opno|eqop|sortop|relid|typid) ([0-9]+)', 'g') m(m) " \
+	"regexp_matches(t.tree, ':(funcid|opfuncid|aggfnoid|winfnoid|tsmhandler|opno|eqop|sortop|relid|typid) ([0-9]+)', 'g') m(m) " \
 	"union all select t.purpose, t.holder, 'time', m.m[1] from trees t cross join lateral regexp_matches(t.tree, '{SQLVALUEFUNCTION :op ([0-9]+)', 'g') m(m) " \
 	"union all select t.purpose, t.holder, 'text', m.m[1] from trees t cross join lateral " \
 	"regexp_matches(t.tree, ':resulttype ([0-9]+) :resultcollid [0-9]+ :coerceformat', 'g') m(m) " \
@@ -193,7 +198,7 @@ catalog_print_text(int version)
 	"regexp_matches(t.tree, ':(opnos|coltypes|funccoltypes) [(]o ([0-9 ]+)[)]', 'g') m(m) cross join lateral regexp_split_to_table(btrim(m.m[2]), ' +') n(n)) "
 
 #define READ_TREES_3 \
-	"select distinct f.purpose, case when f.word in ('funcid', 'opfuncid', 'aggfnoid', 'winfnoid') then 'f' when f.word in ('opno', 'opnos', 'eqop', 'sortop') then 'o' " \
+	"select distinct f.purpose, case when f.word in ('funcid', 'opfuncid', 'aggfnoid', 'winfnoid', 'tsmhandler') then 'f' when f.word in ('opno', 'opnos', 'eqop', 'sortop') then 'o' " \
 	"when f.word = 'relid' then 'r' when f.word in ('text', 'typid', 'coltypes', 'funccoltypes') then 'y' when f.word = 'domain' then 'd' else 'n' end, f.holder::text, f.number " \
 	"from found f where f.number <> '0' or f.word = 'time'; "
 

@@ -204,6 +204,26 @@ class_by_builtin(BuiltinClass b)
 	return b <= BUILTIN_SETTINGS ? NAME_DETERMINISTIC : NAME_STABLE;
 }
 
+/*
+ * Functions of well-known extensions that are volatile because their results differ, and write nothing that a query can read. Who may make a function in C
+ * may do anything.
+ */
+static bool
+is_known_quiet(const CatalogFunction *f)
+{
+	static const char *const names[] = {"gen_random_bytes", "gen_random_uuid", "gen_salt", "insert_username", "moddatetime", "normal_rand",
+		"pg_buffercache_pages", "pg_stat_statements", "pg_stat_statements_info", "pgp_pub_encrypt", "pgp_pub_encrypt_bytea", "pgp_sym_encrypt",
+	"pgp_sym_encrypt_bytea", "pgrowlocks", "pgstattuple", "uuid_generate_v1", "uuid_generate_v1mc", "uuid_generate_v4"};
+	size_t		i;
+
+	for (i = 0; f->native && i < lengthof(names); i++)
+	{
+		if (strcmp(f->name, names[i]) == 0)
+			return true;
+	}
+	return false;
+}
+
 static NameClass
 class_declared(const CatalogFunction *f)
 {
@@ -216,7 +236,7 @@ class_declared(const CatalogFunction *f)
 		case 's':
 			return NAME_STABLE;
 		default:
-			return NAME_VOLATILE;
+			return is_known_quiet(f) ? NAME_STABLE : NAME_VOLATILE;
 	}
 }
 
@@ -275,6 +295,33 @@ is_time_type(Oid oid)
 	return false;
 }
 
+/* A domain's checks and default, a function's defaults. */
+static NameClass
+class_of_tree_edge(const Closure *c, const CatalogEdge *e)
+{
+	const CatalogOperator *o;
+	const CatalogType *t;
+
+	switch (e->tag)
+	{
+		case TAG_FUNCTION:
+			return class_of_function(c, e->to);
+		case TAG_OPERATOR:
+			o = find_operator(c, e->to);
+			return o != NULL ? class_of_function(c, o->function) : e->to < FIRST_USER_OID ? NAME_DETERMINISTIC : NAME_VOLATILE;
+		case TAG_FROM_TEXT:
+		case TAG_DOMAIN:
+			t = find_type(c, e->to);
+			if (t != NULL)
+				return t->has_time ? Max(t->full, NAME_STABLE) : t->full;
+			return e->to >= FIRST_USER_OID ? NAME_VOLATILE : is_time_type(e->to) ? NAME_STABLE : NAME_DETERMINISTIC;
+		case TAG_TIME:
+			return e->to <= 8 ? NAME_STABLE : NAME_DETERMINISTIC;
+		default:
+			return NAME_STABLE; /* a relation: checks cannot have any */
+	}
+}
+
 static bool
 raise_function(Closure *c, CatalogFunction *f)
 {
@@ -283,6 +330,9 @@ raise_function(Closure *c, CatalogFunction *f)
 
 	FOR_EDGES(c, e, PURPOSE_AGGREGATE, f->oid)
 		moved |= raise_class(&f->c, class_of_function(c, e->to));
+	/* run by the call that leaves the argument out, however little the function itself does */
+	FOR_EDGES(c, e, PURPOSE_FILL, f->oid)
+		moved |= raise_class(&f->c, class_of_tree_edge(c, e));
 	/* a value of that type may be made for the call unasked, by a cast */
 	FOR_EDGES(c, e, PURPOSE_ARGUMENT, f->oid)
 	{
@@ -313,33 +363,6 @@ raise_by_part(Closure *c, CatalogType *t, Oid part)
 	moved |= raise_class(&t->read, p->read);
 	moved |= raise_class(&t->full, p->full);
 	return moved;
-}
-
-/* A domain's checks and default. */
-static NameClass
-class_of_tree_edge(const Closure *c, const CatalogEdge *e)
-{
-	const CatalogOperator *o;
-	const CatalogType *t;
-
-	switch (e->tag)
-	{
-		case TAG_FUNCTION:
-			return class_of_function(c, e->to);
-		case TAG_OPERATOR:
-			o = find_operator(c, e->to);
-			return o != NULL ? class_of_function(c, o->function) : e->to < FIRST_USER_OID ? NAME_DETERMINISTIC : NAME_VOLATILE;
-		case TAG_FROM_TEXT:
-		case TAG_DOMAIN:
-			t = find_type(c, e->to);
-			if (t != NULL)
-				return t->has_time ? Max(t->full, NAME_STABLE) : t->full;
-			return e->to >= FIRST_USER_OID ? NAME_VOLATILE : is_time_type(e->to) ? NAME_STABLE : NAME_DETERMINISTIC;
-		case TAG_TIME:
-			return e->to <= 8 ? NAME_STABLE : NAME_DETERMINISTIC;
-		default:
-			return NAME_STABLE; /* a relation: checks cannot have any */
-	}
 }
 
 static bool
@@ -1014,7 +1037,11 @@ draft_type(const Closure *c, FactsDraft *draft, const CatalogType *t)
 	const char *schema = schema_name(c, t->schema);
 
 	if (t->oid < FIRST_USER_OID && t->schema == PG_CATALOG_OID)
+	{
 		facts_draft_builtin(draft, t->name);	/* type(x) is a cast */
+		if (t->full != NAME_DETERMINISTIC && schema != NULL)	/* a user has made one to it */
+			facts_draft_type(draft, schema, t->name, (NameClass) t->full);
+	}
 	else if (schema != NULL && !(t->array && t->full == NAME_DETERMINISTIC))
 		facts_draft_type(draft, schema, t->name, (NameClass) t->full);
 }

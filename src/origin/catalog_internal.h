@@ -96,8 +96,9 @@ typedef struct CatalogEdge
 #define PURPOSE_TRIGGER		't' /* relation, function */
 #define PURPOSE_ARGUMENT	'a' /* function of a user, type of a user */
 #define PURPOSE_AGGREGATE	'g' /* aggregate of a user, its functions */
-#define PURPOSE_SHOW		'i' /* type of a user, functions of users that show or read it, or cast from or to it unasked */
-#define PURPOSE_MAKE		'x' /* type of a user, functions of users of its other casts */
+#define PURPOSE_FILL		'A' /* defaults of a function's arguments */
+#define PURPOSE_SHOW		'i' /* type of a user, functions of users that show, compare or read it, or cast from it, or to it unasked */
+#define PURPOSE_MAKE		'x' /* type, functions of users of the other casts to it */
 #define PURPOSE_PART		'e' /* type of a user, what it is made of */
 #define PURPOSE_PLAIN_CAST	's' /* 0, function of a user that casts between built-in types unasked */
 

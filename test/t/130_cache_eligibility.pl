@@ -140,8 +140,8 @@ my @left = (
 	[ 'SELECT * FROM goods FOR UPDATE', 'uncacheable', qr/lock/ ],
 	[ 'SELECT * FROM (SELECT id FROM goods FOR SHARE) s', 'uncacheable', qr/lock/ ],
 	[ 'SELECT last_value FROM numbers', 'uncacheable', qr/kind/ ],
-	[ 'SELECT count(*) FROM pg_stat_activity', 'uncacheable', qr/kind|pg_stat_activity/ ],
-	[ 'SELECT count(*) FROM pg_locks', 'uncacheable', qr/kind|pg_locks/ ],
+	[ 'SELECT count(*) FROM pg_stat_activity', 'volatile', qr/pg_stat_activity/ ],
+	[ 'SELECT count(*) FROM pg_locks', 'volatile', qr/pg_locks/ ],
 	[ 'SELECT count(*) FROM pg_largeobject_metadata, pg_prepared_statements', 'uncacheable', qr/kind|pg_/ ],
 	[ 'SELECT id FROM far', 'uncacheable', qr/kind/ ],
 	[ 'SELECT * FROM not_there', 'uncacheable', qr/not_there/ ],
@@ -161,8 +161,8 @@ for my $case (@left)
 	my ($sql, $status, $reason) = @$case;
 	is(explained($sql, 'cacheable, status'), "f|$status", "not kept: $sql");
 	like(explained($sql, q{reason || ' ' || array_to_string(functions, ' ')}), $reason, 'explain_query says why');
-	is(join(' ', map { (Cached::ask($gateway, $client, $sql))[0] } 1 .. 2), "$status $status", 'and so do the counters, twice');
-	$client->query('ROLLBACK') if $client->{status} ne 'I';
+	# each time another: what one of them has set may bind its link to it
+	is(join(' ', map { my $asker = $gateway->client; my ($said) = Cached::ask($gateway, $asker, $sql); $asker->terminate; $said } 1 .. 2), "$status $status", 'and so do the counters, twice');
 }
 
 # ---- the date words in a parameter ----

@@ -69,7 +69,7 @@ sub warm
 sub explained
 {
 	my ($gateway, $sql, $what) = @_;
-	return $gateway->sql("SELECT $what FROM hyperpool.explain_query('app', \$x\$$sql\$x\$)");
+	return $gateway->sql("SELECT $what FROM hyperpool.explain_query('app', \$the_text\$$sql\$the_text\$)");
 }
 
 1;

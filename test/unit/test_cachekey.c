@@ -66,8 +66,8 @@ same_key(const ByteBuffer *x, const ByteBuffer *y)
 	bool		same;
 
 	CHECK(cachekey_read_bind(buffer_view(x), &v) && cachekey_read_bind(buffer_view(y), &w));
-	CHECK(cachekey_make(&a, 7, CACHE_ROWS, bytes_str("SELECT $1, $2"), bytes_of("", 0), &v));
-	CHECK(cachekey_make(&b, 7, CACHE_ROWS, bytes_str("SELECT $1, $2"), bytes_of("", 0), &w));
+	CHECK(cachekey_make(&a, 7, CACHE_ROWS, bytes_str("SELECT $1, $2"), bytes_of("", 0), &v, 0));
+	CHECK(cachekey_make(&b, 7, CACHE_ROWS, bytes_str("SELECT $1, $2"), bytes_of("", 0), &w, 0));
 	same = bytes_equal(buffer_view(&a), buffer_view(&b));
 	buffer_free(&a);
 	buffer_free(&b);
@@ -140,8 +140,8 @@ TEST(a_query_is_a_bind_of_nothing)
 
 	put_bind(&rest, 0, NULL, 0, NULL, 1, text_formats);
 	CHECK(cachekey_read_bind(buffer_view(&rest), &bind));
-	CHECK(cachekey_make(&a, 7, CACHE_ROWS, bytes_str("TABLE t"), bytes_of("", 0), NULL));
-	CHECK(cachekey_make(&b, 7, CACHE_ROWS, bytes_str("TABLE t"), bytes_of("", 0), &bind));
+	CHECK(cachekey_make(&a, 7, CACHE_ROWS, bytes_str("TABLE t"), bytes_of("", 0), NULL, 0));
+	CHECK(cachekey_make(&b, 7, CACHE_ROWS, bytes_str("TABLE t"), bytes_of("", 0), &bind, 0));
 	CHECK(bytes_equal(buffer_view(&a), buffer_view(&b)));
 	CHECK(cachekey_read(buffer_view(&a), &view));
 	CHECK_EQ_INT(view.scope, 7);
@@ -150,6 +150,22 @@ TEST(a_query_is_a_bind_of_nothing)
 	buffer_free(&rest);
 	buffer_free(&a);
 	buffer_free(&b);
+}
+
+TEST(a_row_limit_is_part_of_it)
+{
+	ByteBuffer	all = {0},
+				one = {0},
+				two = {0};
+
+	CHECK(cachekey_make(&all, 7, CACHE_ROWS, bytes_str("TABLE t"), bytes_of("", 0), NULL, 0));
+	CHECK(cachekey_make(&one, 7, CACHE_ROWS, bytes_str("TABLE t"), bytes_of("", 0), NULL, 1));
+	CHECK(cachekey_make(&two, 7, CACHE_ROWS, bytes_str("TABLE t"), bytes_of("", 0), NULL, 2));
+	CHECK(!bytes_equal(buffer_view(&all), buffer_view(&one)));
+	CHECK(!bytes_equal(buffer_view(&two), buffer_view(&one)));
+	buffer_free(&all);
+	buffer_free(&one);
+	buffer_free(&two);
 }
 
 TEST(text_values_are_found)
@@ -190,7 +206,7 @@ TEST(long_keys_are_refused)
 	ByteBuffer	key = {0};
 
 	memset(text, 'x', sizeof(text));
-	CHECK(!cachekey_make(&key, 1, CACHE_ROWS, bytes_of(text, CACHE_KEY_MAX), bytes_of("", 0), NULL));
-	CHECK(cachekey_make(&key, 1, CACHE_ROWS, bytes_of(text, CACHE_KEY_MAX - 20), bytes_of("", 0), NULL));
+	CHECK(!cachekey_make(&key, 1, CACHE_ROWS, bytes_of(text, CACHE_KEY_MAX), bytes_of("", 0), NULL, 0));
+	CHECK(cachekey_make(&key, 1, CACHE_ROWS, bytes_of(text, CACHE_KEY_MAX - 21), bytes_of("", 0), NULL, 0));
 	buffer_free(&key);
 }
