@@ -182,6 +182,8 @@ INSERT INTO texts (text) VALUES
 ('ANALYZE t'),
 ('REINDEX TABLE t'),
 ('CLUSTER t'),
+('VACUUM (FULL, ANALYZE) t'),
+('VACUUM (FULL off) t'),
 ('LOAD ''x'''),
 ('IMPORT FOREIGN SCHEMA a FROM SERVER b INTO c'),
 ('INSERT INTO t VALUES (1); CREATE TABLE u (a int); SELECT f()'),

@@ -267,6 +267,9 @@ session_leave_client(ClientSession *s)
 		s->holding_link = false;
 		link_hold_reading(s->link, false);
 	}
+	/* it was LEAVING when its client had said goodbye: the limits of a query are its business again */
+	session_set_state(s, SESSION_RELAYING);
+	session_arm(s);
 	return true;
 }
 
@@ -379,7 +382,9 @@ session_fatal(ClientSession *s, Refusal refusal, const char *arg)
 {
 	if (s->state == SESSION_CLOSED)
 		return;
-	message_put_refusal(&s->out, "FATAL", refusal, arg);
+	/* what is replayed comes in pieces: an error would be read as the rest of a row */
+	if (s->state != SESSION_REPLAYING)
+		message_put_refusal(&s->out, "FATAL", refusal, arg);
 	session_close_after_flush(s);
 }
 
@@ -453,7 +458,10 @@ on_time(ReactorTimer *timer)
 	ClientSession *s = (ClientSession *) ((char *) timer - offsetof(ClientSession, timer));
 
 	if (s->closing || s->state == SESSION_LEAVING)
-		session_close(s);
+	{
+		if (!session_leave_client(s))
+			session_close(s);
+	}
 	else if (s->state == SESSION_STARTING)
 		session_fatal(s, REFUSE_LOGIN_TIMEOUT, NULL);
 	else if (s->state == SESSION_RELAYING)
@@ -588,8 +596,6 @@ session_resume(ClientSession *s)
 static void
 on_end_of_stream(ClientSession *s)
 {
-	if (session_leave_client(s))
-		return;
 	if (s->state == SESSION_RELAYING && s->tail && s->tail->x.phase == EXCHANGE_CLOSED && !frame_inside(&s->reader))
 	{
 		session_set_state(s, SESSION_LEAVING);
@@ -816,6 +822,8 @@ take_pool_anew(ClientSession *s, const DirectoryOrigin *origin)
 
 	if (pool == NULL)
 		return;
+	/* what was to be recorded would have been asked as the other user */
+	session_cache_abort(s);
 	pool_unref(s->pool);
 	s->pool = pool;
 }

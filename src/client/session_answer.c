@@ -266,6 +266,8 @@ on_tag(ClientSession *s, Bytes tag)
 		settings_ref(s->startup_settings);
 		settings_unref(pools_settings(), s->settings);
 		s->settings = s->startup_settings;
+		s->cache_choice = s->startup_cache_choice;
+		s->max_age = s->startup_max_age;
 	}
 }
 
@@ -510,7 +512,10 @@ on_lost(ClientSession *s, LinkExchange *e, const LinkNews *news)
 
 	if (s->cache && s->cache->exchange == e)
 		session_cache_abort(s);
-	if (news->unsent && s->inflight == 1)
+	/* the oldest comes first: what is in doubt by it is no longer told apart from what was not sent behind it */
+	if (!news->unsent)
+		session_writes_lost(s);
+	else if (s->inflight == 1)
 		session_writes_unsent(s);
 	if (e == s->tail)
 		s->tail = NULL;

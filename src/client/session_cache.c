@@ -58,8 +58,8 @@ session_cache_abort(ClientSession *s)
 		return;
 	leave_flight(s);
 	recording_abort(session_worker, &s->cache->recording);
-	if (s->state == SESSION_REPLAYING)
-		store_release(session_worker, &s->cache->hit);
+	/* REPLAYING, or was until a moment ago (session_close_after_flush); without a hit this does nothing */
+	store_release(session_worker, &s->cache->hit);
 	forget_dealings(s);
 }
 
@@ -501,7 +501,7 @@ bool
 session_cache_survives(const ClientSession *s)
 {
 	return s->cache && s->cache->exchange && s->cache->exchange == s->tail && recording_on(&s->cache->recording) && s->inflight == 1 &&
-		s->tail->x.phase == EXCHANGE_CLOSED;
+		s->tail->x.phase == EXCHANGE_CLOSED && !frame_inside(&s->reader);
 }
 
 /* ---- descriptions ---- */
@@ -566,7 +566,7 @@ session_cache_begin_description(ClientSession *s, Statement *statement, StoreFil
 
 	memset(fill, 0, sizeof(*fill));
 	if ((facts->kind != STATEMENT_READ && facts->kind != STATEMENT_WRITE) || session_facts_state(s) != FACTS_FRESH ||
-		link_status(s->link) != TX_IDLE || s->bound || !ask_description(s, statement, &store))
+		link_status(s->link) != TX_IDLE || s->bound || s->inflight != 1 || s->tail->runs || !ask_description(s, statement, &store))
 		return;
 	store.may_fill = true;
 	switch (store_lookup(&store, &hit, fill, &flight))

@@ -49,8 +49,8 @@ without_numbers(Bytes text)
 	static uint8 masked[1024];
 	size_t		n = 0;
 
-	/* a backslash may begin an escape whose digits are letters of a name */
-	if (text.len > sizeof(masked) || memchr(text.data, '\\', text.len))
+	/* a quoted name may hold a number ("sales-2024-q1"); a backslash, or U& with whatever UESCAPE says, begins an escape whose digits are letters */
+	if (text.len > sizeof(masked) || memchr(text.data, '\\', text.len) || memchr(text.data, '"', text.len) || memmem(text.data, text.len, "&'", 2))
 		return text;
 	for (size_t i = 0; i < text.len;)
 	{
@@ -213,10 +213,15 @@ session_statement_proof(const ClientSession *s, Statement *statement)
 	return statement->proof;
 }
 
-/* A write to tables without triggers, rules and the like leaves nothing behind in its session. */
+/*
+ * A write to tables without triggers, rules and the like leaves nothing behind in its session. A read may: by functions behind a view, a policy or an operator, which do
+ * not stand in its text; and if those write, it is not to be repeated when its link is lost.
+ */
 uint32
 session_effects_by_proof(const ClientSession *s, uint32 effects, const Proof *proof)
 {
+	if (proof && proof->dirties)
+		effects |= proof->writes == WRITES_ANYTHING ? EFFECT_DIRTY | EFFECT_WRITES : EFFECT_DIRTY;
 	if (proof && proof->clean && (effects & EFFECT_DIRTY) && session_facts_state(s) == FACTS_FRESH)
 		effects &= ~EFFECT_DIRTY;
 	return effects;

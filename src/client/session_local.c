@@ -249,11 +249,14 @@ shape_of(Bytes description)
 static bool
 has_date_word(const BindValues *bind)
 {
+	BindValues	all = *bind;
 	size_t		at = 0;
 	uint16		n = 0;
 	Bytes		value;
 
-	while (cachekey_next_text(bind, &at, &n, &value))
+	/* text has the same bytes in binary, and asyncpg sends it so */
+	all.nformats = 0;
+	while (cachekey_next_text(&all, &at, &n, &value))
 	{
 		if (analyze_has_date_word(value))
 			return true;
@@ -298,13 +301,13 @@ answer_batch(ClientSession *s, const LocalBatch *batch, Statement *statement, bo
 static LocalVerdict
 run_gateway(ClientSession *s, const LocalBatch *batch, Statement *statement)
 {
-	ByteBuffer	before = s->out;
+	size_t		before = buffer_len(&s->out);
 
 	if (batch->parse)
 		message_put_empty(&s->out, ANS_PARSE_COMPLETE);
 	if (!session_gateway_run(s, statement_text(statement), true, batch->describe_statement, batch->describe_portal))
 	{
-		s->out.end = before.end;	/* nothing else was put there */
+		s->out.end = s->out.start + before; /* nothing else was put there */
 		return LOCAL_FORWARD;
 	}
 	for (uint32 i = 0; i < batch->closes; i++)
@@ -466,7 +469,8 @@ local_describe(ClientSession *s, const Frame *frame)
 	Shape	   *told;
 	bool		unconfirmed;
 
-	if (!message_read_named(frame->body, &m) || m.what != 'S')
+	/* a few bytes ask for many: a client that does not read them goes by the route that waits for it */
+	if (!message_read_named(frame->body, &m) || m.what != 'S' || before > SESSION_HIGH_WATER)
 		return LOCAL_FORWARD;
 	statement = m.name.len == 0 ? s->unnamed : names_get(&s->names, m.name);
 	if (statement == NULL || !session_cache_describes(s, statement, &s->out))

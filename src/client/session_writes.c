@@ -23,7 +23,7 @@ typedef struct SessionWrites
 	uint32		slots[WRITE_SLOTS_MAX];
 } SessionWrites;
 
-#define WHOLE_SLOTS		2		/* set aside for what may write anything */
+#define WHOLE_SLOTS		3		/* set aside for what may write anything: cluster and database, or what stands for all while they are not known */
 
 /* ---- the set ---- */
 

@@ -13,6 +13,8 @@
  * - Sequences are never cached, and what nextval changes shows nowhere else: OTHER, not WRITES. So do advisory
  *   locks, notifications, statistics, replication slots, write-ahead log and files of the server.
  * - What runs SQL given as text, or named by it, counts as writing whatever it declares.
+ * - What differs by the session's schema of temporary objects alone counts as the catalog: a session that has any is not answered from the cache.
+ * - version: another one means another life of the server, which ends all that was kept.
  */
 #include "core/builtin.h"
 
@@ -122,7 +124,7 @@ static const Builtin builtins[] = {
 	{"current_database", BUILTIN_SETTINGS},
 	{"current_query", BUILTIN_SESSION},
 	{"current_schema", BUILTIN_CATALOG},
-	{"current_schemas", BUILTIN_SESSION},
+	{"current_schemas", BUILTIN_CATALOG},
 	{"current_setting", BUILTIN_SESSION},
 	{"current_user", BUILTIN_SETTINGS},
 	{"currtid", BUILTIN_OTHER},
@@ -439,7 +441,7 @@ static const Builtin builtins[] = {
 	{"pg_mcv_list_items", BUILTIN_SETTINGS},
 	{"pg_mcv_list_recv", BUILTIN_SETTINGS},
 	{"pg_mcv_list_send", BUILTIN_SETTINGS},
-	{"pg_my_temp_schema", BUILTIN_SESSION},
+	{"pg_my_temp_schema", BUILTIN_CATALOG},
 	{"pg_ndistinct_recv", BUILTIN_SETTINGS},
 	{"pg_ndistinct_send", BUILTIN_SETTINGS},
 	{"pg_nextoid", BUILTIN_OTHER},
@@ -825,7 +827,7 @@ static const Builtin builtins[] = {
 	{"uuidv7", BUILTIN_OTHER},
 	{"varcharrecv", BUILTIN_SETTINGS},
 	{"varcharsend", BUILTIN_SETTINGS},
-	{"version", BUILTIN_OTHER},
+	{"version", BUILTIN_SETTINGS},
 	{"websearch_to_tsquery", BUILTIN_CATALOG},
 	{"xml", BUILTIN_SETTINGS},
 	{"xml_in", BUILTIN_SETTINGS},

@@ -50,6 +50,7 @@ typedef struct Drawing
 	bool		writes_relations;
 	bool		writes_anything;
 	bool		unclean;		/* something in it may leave session state behind */
+	bool		dirties;		/* a function that its text need not show probably does */
 } Drawing;
 
 /* ---- slots ---- */
@@ -216,7 +217,10 @@ draw_class(Drawing *d, const Mention *mention, Bytes schema, NameClass c, Rank r
 		d->whole = true;
 	else
 		blame(d, rank, reason, mention);
-	if (c == NAME_VOLATILE && !(rank == RANK_FUNCTION && function_is_quiet(d, schema, mention->name)))
+	if (c != NAME_VOLATILE)
+		return;
+	d->dirties = true;
+	if (!(rank == RANK_FUNCTION && function_is_quiet(d, schema, mention->name)))
 		d->writes_anything = true;
 }
 
@@ -333,6 +337,8 @@ draw_read(Drawing *d, const Mention *mention, const RelationRow *row)
 		d->whole = true;
 	if (row->flags & RELATION_CATALOG_ROWS)
 		d->catalog_rows = true;
+	if (row->flags & (RELATION_READS_DIRTY | RELATION_READS_WRITE))
+		d->dirties = true;
 	if (row->flags & RELATION_READS_WRITE)
 	{
 		blame(d, RANK_RELATION, REASON_FUNCTION, mention);
@@ -623,6 +629,8 @@ proof_draw(const Facts *facts, const StatementFacts *statement, const CacheRule 
 		conclude_reads(&d);
 	conclude_writes(&d);
 	proof->clean = is_clean(&d);
+	/* a relation that nobody has seen yet may be a view */
+	proof->dirties = d.dirties || (d.writes_anything && statement->kind == STATEMENT_READ);
 }
 
 /* ---- relations, for people ---- */

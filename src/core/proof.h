@@ -30,6 +30,7 @@ typedef struct RelationFacts
 	bool		whole;			/* readers hang on the database's any-slot: too many relations, or immutable functions of users behind it */
 	bool		catalog_rows;	/* readers hang on the slot of the catalog's rows too */
 	bool		reads_write;	/* to read it may change anything: a view or policy with a volatile function of a user */
+	bool		reads_dirty;	/* to read it may leave session state behind: such a function again, or a built-in that sets something */
 	bool		writes_anything;	/* a write to it may change anything (triggers, rules, volatile defaults …) */
 	bool		harmless;		/* a write to it leaves no session state behind */
 	int			nreads;			/* version slots of all it is read from; more than RELATION_SLOTS: taken as `whole` */

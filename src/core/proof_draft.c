@@ -173,7 +173,7 @@ proof_draft_relation(ProofDraft *draft, const RelationFacts *relation)
 	row.reason = relation->reason;
 	row.flags = (whole ? RELATION_WHOLE : 0) | (relation->catalog_rows ? RELATION_CATALOG_ROWS : 0) |
 		(relation->reads_write ? RELATION_READS_WRITE : 0) | (anything ? RELATION_WRITES_ANYTHING : 0) |
-		(relation->harmless ? RELATION_HARMLESS : 0);
+		(relation->harmless ? RELATION_HARMLESS : 0) | (relation->reads_dirty ? RELATION_READS_DIRTY : 0);
 	put_row(draft, SECTION_RELATIONS, &row);
 }
 

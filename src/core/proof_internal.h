@@ -58,7 +58,8 @@ typedef enum RelationFlag
 	RELATION_CATALOG_ROWS = 1 << 1,
 	RELATION_READS_WRITE = 1 << 2,
 	RELATION_WRITES_ANYTHING = 1 << 3,
-	RELATION_HARMLESS = 1 << 4
+	RELATION_HARMLESS = 1 << 4,
+	RELATION_READS_DIRTY = 1 << 5
 } RelationFlag;
 
 typedef struct RelationRow

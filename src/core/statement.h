@@ -165,6 +165,7 @@ typedef struct Proof
 	uint8_t		reason;			/* CacheReason: REASON_CACHEABLE, or why not */
 	uint8_t		writes;			/* WritesWhat */
 	bool		clean;			/* what it writes has no trigger, rule or function that could leave session state behind */
+	bool		dirties;		/* it may run what does, though that does not stand in its text: behind a view, a policy, an operator, a cast */
 	uint8_t		nreads;
 	uint8_t		nwritten;
 	int64_t		max_age;		/* microseconds, from rules; -1 = the origin's */

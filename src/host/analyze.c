@@ -367,7 +367,7 @@ copy_effects(const CopyStmt *stmt, const Reading *reading)
 	return effects | walk_effects(stmt->query, reading) | walk_effects(stmt->whereClause, reading);
 }
 
-/* ANALYZE off, false or 0 in any spelling; everything else counts as on. */
+/* ANALYZE off or false in any spelling; everything else counts as on, 0 too: texts that differ in numbers alone share their facts. */
 static bool
 option_is_on(const DefElem *option)
 {
@@ -375,8 +375,6 @@ option_is_on(const DefElem *option)
 
 	if (option->arg == NULL)
 		return true;
-	if (IsA(option->arg, Integer))
-		return intVal(option->arg) != 0;
 	if (IsA(option->arg, String) && parse_bool(strVal(option->arg), &value))
 		return value;
 	return true;

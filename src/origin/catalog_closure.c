@@ -29,6 +29,7 @@ typedef struct Reach
 	bool		catalog_rows;
 	bool		writes;			/* may write anything */
 	bool		harmless;
+	bool		dirty;			/* a function that may leave anything behind in its session, or is there to */
 	int			nslots;
 	uint32		slots[WALK_SLOTS];
 } Reach;
@@ -179,14 +180,22 @@ class_of_builtin(const CatalogFunction *f)
 	return f->volatility == 's' ? BUILTIN_OTHER : BUILTIN_WRITES;
 }
 
-/* Changes the session it runs in. */
+/* Is there to change the session it runs in. */
+static bool
+builtin_sets_state(const CatalogFunction *f)
+{
+	return strcmp(f->name, "set_config") == 0 || strcmp(f->name, "setseed") == 0 ||
+		strncmp(f->name, "pg_advisory", 11) == 0 || strncmp(f->name, "pg_try_advisory", 15) == 0;
+}
+
+/* May change it. */
 static bool
 builtin_leaves_state(const CatalogFunction *f, BuiltinClass b)
 {
 	static const char *const plain[] = {"nextval", "random", "random_normal", "gen_random_uuid", "uuidv4", "uuidv7"};
 	size_t		i;
 
-	if (strcmp(f->name, "set_config") == 0 || strncmp(f->name, "pg_advisory", 11) == 0 || strncmp(f->name, "pg_try_advisory", 15) == 0)
+	if (builtin_sets_state(f))
 		return true;
 	for (i = 0; i < lengthof(plain); i++)
 	{
@@ -522,6 +531,7 @@ reach_worst(Reach *reach, CacheReason reason)
 	reach_reason(reach, reason);
 	reach->writes = true;
 	reach->harmless = false;
+	reach->dirty = true;
 }
 
 static void
@@ -547,6 +557,8 @@ reach_builtin(Reach *reach, const CatalogFunction *f)
 
 	if (builtin_leaves_state(f, b))
 		reach->harmless = false;
+	if (builtin_sets_state(f))
+		reach->dirty = true;
 	switch (b)
 	{
 		case BUILTIN_IMMUTABLE:
@@ -600,6 +612,7 @@ reach_function(Closure *c, Reach *reach, Oid oid)
 	{
 		reach_reason(reach, REASON_FUNCTION);
 		reach->harmless = false;
+		reach->dirty = true;
 	}
 	else
 		reach_class(reach, f->c, REASON_FUNCTION);
@@ -941,6 +954,7 @@ put_reads(RelationFacts *facts, const Closure *c, const Walk *walk)
 		facts->reason = REASON_TYPE;
 	facts->catalog_rows = reach->catalog_rows;
 	facts->reads_write = reach->writes || c->everywhere == NAME_VOLATILE;
+	facts->reads_dirty = reach->dirty;
 	facts->nreads = facts->whole ? 0 : reach->nslots;
 	facts->reads = reach->slots;
 }

@@ -90,7 +90,7 @@ sub cache_is_warm
 cache_is_warm();
 $gateway->sql('SELECT hyperpool.reset_stats()');
 my $control = readlink("/proc/$$/fd/" . fileno($gateway->{relay_control}));
-($status, $output, $count, $route) = check(@through, '--second-user', 'visitor', '--seconds', $seconds, '--control', $control, '--reset-every', 9000);
+($status, $output, $count, $route) = check(@through, '--second-user', 'visitor', '--seconds', $seconds, '--rest', 700, '--control', $control, '--reset-every', 9000);
 my ($hits, $all) = split /\|/, $gateway->sql($said);
 
 is($status, 0, 'the checker is content') or diag($output);

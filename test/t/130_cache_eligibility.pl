@@ -171,6 +171,7 @@ is(join(' ', map { (Cached::ask($gateway, $client, $day, '2020-01-05'))[0] } 1 .
 is(join(' ', map { (Cached::ask($gateway, $client, $day, $_))[0] } ('tomorrow') x 2, (' Now') x 2), 'volatile volatile volatile volatile', 'one that is a word of time');
 
 # ---- inside a transaction, with session state ----
+Cached::warm($gateway, $client, 'SELECT 1');
 $client->query('BEGIN');
 is((Cached::ask($gateway, $client, 'SELECT 1'))[0], 'transaction', 'in a transaction');
 $client->query('COMMIT');

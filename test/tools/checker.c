@@ -7,10 +7,11 @@
  *
  *   checker --setup CONNINFO                       makes the tables, then ends
  *   checker --through CONNINFO [--through CONNINFO ...] [--watch CONNINFO] [--second-user NAME] [--seconds N] [--readers N] [--writers N]
- *           [--routes NAME,NAME] [--control FIFO --reset-every MS] [--stop-at-violation]
+ *           [--routes NAME,NAME] [--rest MS] [--control FIFO --reset-every MS] [--stop-at-violation]
  *
  * --through: ways to one and the same database; readers take them by turns, each route has one of them or all. --watch: the database itself,
- * to learn when a write of unknown outcome is over. --control: of a relay, which is told to reset all connections now and then.
+ * to learn when a write of unknown outcome is over. --rest: so much of each second nobody begins to write (half of the routes may change anything,
+ * so that nothing is kept while they are at it). --control: of a relay, which is told to reset all connections now and then.
  *
  * What it counts is printed as "name number" lines. Exit status 0: no violation; 1: some; 2: it could not run.
  */
@@ -203,6 +204,7 @@ static struct
 	int			readers;
 	int			writers;
 	int			reset_every;
+	int			rest;			/* milliseconds */
 	bool		stop_at_violation;
 	int64_t		began;
 }			run = {.seconds = 10, .readers = 8, .writers = 6};
@@ -968,7 +970,7 @@ writer(void *arg)
 			bool		second = r->where == OTHER_USER && run.second_user;
 			Client	   *c = &clients[second ? THROUGH_MAX : through];
 
-			if (!registers[route].chosen || registers[route].due > now_us())
+			if (!registers[route].chosen || registers[route].due > now_us() || now_us() / 1000 % 1000 < run.rest)
 				continue;
 			idle = false;
 			if (c->used++ > 100)
@@ -1079,6 +1081,8 @@ read_options(int argc, char **argv)
 			run.readers = atoi(value);
 		else if (strcmp(argv[i - 1], "--writers") == 0)
 			run.writers = atoi(value);
+		else if (strcmp(argv[i - 1], "--rest") == 0)
+			run.rest = atoi(value);
 		else if (strcmp(argv[i - 1], "--reset-every") == 0)
 			run.reset_every = atoi(value);
 		else

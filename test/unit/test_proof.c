@@ -17,7 +17,7 @@ typedef struct RelationCase
 	const char *schema;
 	const char *name;
 	uint8_t		reason;
-	const char *flags;			/* w whole, c catalog_rows, r reads_write, a writes_anything, h harmless */
+	const char *flags;			/* w whole, c catalog_rows, r reads_write, d reads_dirty, a writes_anything, h harmless */
 	int			nreads;
 	uint32_t	reads;			/* the first; the others follow */
 	int			nwrites;
@@ -33,6 +33,7 @@ static const RelationCase relations[] = {
 	{"public", "view_now", REASON_TIME, "", 1, 7, 0, 0},
 	{"public", "view_writes", REASON_CACHEABLE, "r", 1, 7, 0, 0},
 	{"public", "view_stable", REASON_FUNCTION, "h", 1, 7, 1, 7},
+	{"public", "view_sets", REASON_TIME, "d", 1, 7, 0, 0},
 	{"public", "view_wide", REASON_CACHEABLE, "", 17, 200, 0, 0},
 	{"public", "view_whole", REASON_CACHEABLE, "wh", 1, 7, 1, 7},
 	{"public", "log", REASON_CACHEABLE, "h", 1, 15, 17, 300},
@@ -59,6 +60,7 @@ draft_relation(ProofDraft *draft, const RelationCase *r)
 	facts.whole = strchr(r->flags, 'w') != NULL;
 	facts.catalog_rows = strchr(r->flags, 'c') != NULL;
 	facts.reads_write = strchr(r->flags, 'r') != NULL;
+	facts.reads_dirty = strchr(r->flags, 'd') != NULL;
 	facts.writes_anything = strchr(r->flags, 'a') != NULL;
 	facts.harmless = strchr(r->flags, 'h') != NULL;
 	facts.nreads = r->nreads;
@@ -275,8 +277,8 @@ TEST(plain_reads)
 		{C, STATEMENT_READ, 0, 0, "r r1;r r2;r r3;r r4;r r5;r r6;r r7;r r8;r r9;r r10;r r11;r r12;r r13;r r14;r r15;r r16;f to_regclass", REASON_CACHEABLE, "",
 		FIXED " 101 102 103 104 105 106 107 108 109 110 111 112 113 114 115 116 1002", NONE, true},
 		{C, STATEMENT_READ, 0, 0, "r r1;r r2;r r3;r r4;r r5;r r6;r r7;r r8;r r9;r r10;r r11;r r12;r r13;r r14;r r15;r r16;r r17", REASON_CACHEABLE, "", FIXED " 1003", NONE, true},
-		{C, STATEMENT_READ, 0, 0, "r view_now", REASON_TIME, "view_now", "", NONE, true},
-		{C, STATEMENT_READ, 0, 0, "r orders;r public.far", REASON_RELATION_KIND, "public.far", "", NONE, true},
+		{C, STATEMENT_READ, 0, 0, "r view_now", REASON_TIME, "view_now", "", NONE, false},
+		{C, STATEMENT_READ, 0, 0, "r orders;r public.far", REASON_RELATION_KIND, "public.far", "", NONE, false},
 		{C, STATEMENT_READ, 0, 0, "r view_stable", REASON_FUNCTION, "view_stable", "", NONE, false},
 		{C, STATEMENT_READ, 0, 0, "r view_writes", REASON_FUNCTION, "view_writes", "", ANY, false},
 		{C, STATEMENT_READ, 0, 0, "r nowhere", REASON_UNKNOWN_RELATION, "nowhere", "", ANY, false},
@@ -349,6 +351,34 @@ TEST(operators_types_fields)
 }
 
 /* ---- what the text says ---- */
+
+/* What is not in the text may leave session state behind all the same. */
+TEST(dirty_reads)
+{
+	static const struct
+	{
+		const char *mentions;
+		bool		dirties;
+	}			cases[] = {
+		{"r orders", false}, {"r view_now", false}, {"r view_stable", false}, {"r view_sets", true}, {"r view_writes", true}, {"w view_sets", true},
+		{"o @@@", false}, {"o ===", true}, {"t tvol", true}, {"f fvol", true}, {"r nowhere", true},
+	};
+	ByteBuffer	image = world_image();
+	const Facts *facts = proof_facts(image.data, buffer_len(&image));
+	StatementFacts statement = {.known = true, .kind = STATEMENT_READ};
+	Proof		proof;
+	size_t		i;
+
+	for (i = 0; i < sizeof(cases) / sizeof(cases[0]); i++)
+	{
+		statement.mentions = make_mentions(cases[i].mentions, 0);
+		proof_draw(facts, &statement, NULL, 0, &proof, NULL);
+		if (!CHECK(proof.dirties == cases[i].dirties))
+			printf("# %s\n", cases[i].mentions);
+		mentions_free(statement.mentions);
+	}
+	buffer_free(&image);
+}
 
 TEST(texts)
 {
