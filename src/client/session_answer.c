@@ -157,6 +157,7 @@ undo(ClientSession *s, SessionNote *note, LinkOutcome outcome)
 		case NOTE_LEARN:
 		case NOTE_COMPARE:
 		case NOTE_DESCRIBED:
+		case NOTE_AWAITED:
 			break;
 	}
 }

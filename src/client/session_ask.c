@@ -318,6 +318,12 @@ ask_query(ClientSession *s, const Frame *frame)
 		if (facts->kind == STATEMENT_DEALLOCATE && !done)
 			what = session_note_make(NOTE_DEALLOCATE, bytes_of("", 0), NULL, 0);
 	}
+	if (ok && done)
+	{
+		/* behind a Sync of ours it is not skipped; any simple Query takes the unnamed statement away */
+		session_drop_unnamed(s);
+		link_set_unnamed(s->link, NULL);
+	}
 	if (ok && !done)
 	{
 		void	   *unnamed = drop_unnamed(s);

@@ -512,7 +512,8 @@ ask_description(ClientSession *s, Statement *statement, StoreRequest *store)
 	static uint32 slots[3];
 	FactsIdentity id;
 
-	if (!store_enabled() || !pool_cache(s->pool)->on || s->cache_choice == CACHE_BY_SESSION_OFF)
+	/* whatever the client has said of results: what a statement looks like is compared before it is relied on */
+	if (!store_enabled() || !pool_cache(s->pool)->on)
 		return false;
 	if (!facts_identity(pool_origin_slot(s->pool), pool_origin_oid(s->pool), &id))
 		return false;

@@ -72,6 +72,29 @@ without_numbers(Bytes text)
 	return bytes_of(masked, n);
 }
 
+/* The catalog's names are known in UTF-8: others can be looked up only if they are plain ASCII. */
+static bool
+names_are_ascii(const Mentions *mentions)
+{
+	uint32		at = 0;
+	Mention		mention;
+
+	while (mentions && mentions_next(mentions, &at, &mention))
+	{
+		for (size_t i = 0; i < mention.schema.len; i++)
+		{
+			if (mention.schema.data[i] >= 0x80)
+				return false;
+		}
+		for (size_t i = 0; i < mention.name.len; i++)
+		{
+			if (mention.name.data[i] >= 0x80)
+				return false;
+		}
+	}
+	return true;
+}
+
 static void
 forget(QueryFacts *facts)
 {
@@ -95,6 +118,7 @@ session_query_facts(const ClientSession *s, Bytes text)
 	row->facts.digest = digest;
 	row->facts.effects = facts.effects | reaches_ours(&facts);
 	row->facts.kind = facts.kind;
+	row->facts.ascii_names = names_are_ascii(facts.mentions);
 	row->facts.gateway = facts.target && session_gateway_is(bytes_str(facts.target));
 	row->known = true;
 	analyze_forget(&facts);
@@ -162,28 +186,18 @@ draw(const ClientSession *s, const StatementFacts *facts, Proof *proof)
 	proof->generation = proof_generation(s);
 }
 
-/* The catalog's names are known in UTF-8: others can be looked up only if they are plain ASCII. */
-static bool
-may_look_up(const ClientSession *s, Bytes text)
-{
-	if (!s->utf8)
-	{
-		for (size_t i = 0; i < text.len; i++)
-		{
-			if (text.data[i] >= 0x80)
-				return false;
-		}
-	}
-	return store_enabled();
-}
+/* Of a text whose names cannot be looked up: it may write anything, if only through a view. */
+static const Proof unreadable = {.reason = REASON_NOT_PARSED, .writes = WRITES_ANYTHING, .max_age = -1};
 
 const Proof *
 session_query_proof(const ClientSession *s, Bytes text, QueryFacts *query)
 {
 	StatementFacts facts = {0};
 
-	if (!may_look_up(s, text))
+	if (!store_enabled())
 		return NULL;
+	if (!s->utf8 && !query->ascii_names)
+		return &unreadable;
 	if (proof_holds(s, query->proof))
 		return query->proof;
 	if (query->proof == NULL && (query->proof = mem_zalloc(sizeof(Proof))) == NULL)
@@ -199,14 +213,16 @@ session_statement_proof(const ClientSession *s, Statement *statement)
 {
 	const StatementFacts *facts;
 
-	if (!may_look_up(s, statement_text(statement)))
+	if (!store_enabled())
 		return NULL;
-	if (proof_holds(s, statement->proof))
-		return statement->proof;
 	facts = analyze_facts(statement, s->safe_encoding);
 	/* what holds for this session alone is not remembered */
 	if (facts != &statement->facts)
 		return NULL;
+	if (!s->utf8 && !names_are_ascii(facts->mentions))
+		return &unreadable;
+	if (proof_holds(s, statement->proof))
+		return statement->proof;
 	if (statement->proof == NULL && (statement->proof = mem_zalloc(sizeof(Proof))) == NULL)
 		return NULL;
 	draw(s, facts, statement->proof);

@@ -184,6 +184,7 @@ typedef struct QueryFacts		/* of a simple query's text */
 	uint16		effects;		/* StatementEffect bits */
 	uint8		kind;			/* StatementKind */
 	bool		gateway;		/* SET, RESET or SHOW of one of our own settings */
+	bool		ascii_names;	/* it mentions no other */
 	int32		stats_row;
 	Digest128	digest;			/* of the text but for its numbers */
 	Proof	   *proof;			/* owned; NULL: none drawn */
@@ -309,7 +310,8 @@ typedef enum NoteWhat
 	NOTE_LEARN,					/* the description is that of the client's own Parse: remember it */
 	NOTE_COMPARE,				/* it is that of a Parse of ours on another link: it must be the remembered one */
 	NOTE_RENAMED,				/* the error speaks of the link's name: say the client's */
-	NOTE_DESCRIBED				/* the client has asked what a statement looks like: remember what it is told */
+	NOTE_DESCRIBED,				/* the client has asked what a statement looks like: remember what it is told */
+	NOTE_AWAITED				/* a Parse or Close of ours that may be skipped: the next exchange waits until it is known */
 } NoteWhat;
 
 typedef struct SessionNote

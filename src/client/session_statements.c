@@ -65,6 +65,20 @@ ask_shape(ClientSession *s, NoteWhat what, Statement *statement, Bytes client_na
 	return true;
 }
 
+/*
+ * A Parse or Close of ours. Behind other asks of its exchange it may be skipped, and the link then lacks what the next exchange would count on, or still has
+ * another client's unnamed statement: that exchange waits until it is known.
+ */
+static bool
+note_ours(ClientSession *s, AskKind kind, uint32 number)
+{
+	void	   *what = NULL;
+
+	if (s->tail->x.count > 0 && (what = session_note_make(NOTE_AWAITED, bytes_of("", 0), NULL, number)) == NULL)
+		return false;
+	return session_note_ask(s, kind, ASK_FOR_US, number, what);
+}
+
 /* The link's unnamed statement is to be this one: sends its Parse if it is not. */
 static bool
 prepare_unnamed(ClientSession *s, Statement *statement)
@@ -82,7 +96,7 @@ prepare_unnamed(ClientSession *s, Statement *statement)
 		message_put_parse(link_outbound(s->link), bytes_of("", 0), statement_text(statement), statement_types(statement));
 	link_set_unnamed(s->link, statement);
 	counter_add(s->counters, COUNT_LINK_PARSES, 1);
-	return session_note_ask(s, ASK_PARSE, ASK_FOR_US, 0, NULL) &&
+	return note_ours(s, ASK_PARSE, 0) &&
 		(statement != s->unnamed || !s->unnamed_shape.known || ask_shape(s, NOTE_COMPARE, statement, bytes_of("", 0), bytes_of("", 0), 0));
 }
 
@@ -94,7 +108,7 @@ forget_unnamed(ClientSession *s)
 		return true;
 	message_put_named(link_outbound(s->link), MSG_CLOSE, 'S', bytes_of("", 0));
 	link_unnamed_closed(s->link);
-	return session_note_ask(s, ASK_CLOSE, ASK_FOR_US, 0, NULL);
+	return note_ours(s, ASK_CLOSE, 0);
 }
 
 /* Enters a statement into what the link has prepared; what has to go for it is closed. 0: no memory. */
@@ -151,7 +165,7 @@ session_prepare_on_link(ClientSession *s, Bytes client_name, Statement *statemen
 	*name = link_statement_name(*number, buf);
 	message_put_parse(link_outbound(s->link), *name, statement_text(statement), statement_types(statement));
 	counter_add(s->counters, COUNT_LINK_PARSES, 1);
-	return session_note_ask(s, ASK_PARSE, ASK_FOR_US, *number, NULL) &&
+	return note_ours(s, ASK_PARSE, *number) &&
 		(told == NULL || !told->known || ask_shape(s, NOTE_COMPARE, statement, client_name, *name, *number));
 }
 

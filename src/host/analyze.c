@@ -37,6 +37,7 @@
 
 #define EFFECTS_WRITE	(EFFECT_WRITES | EFFECT_LOCKS | EFFECT_DIRTY)
 #define EFFECTS_UNSEEN	(EFFECT_UNKNOWN | EFFECTS_WRITE)
+#define SCAN_STEPS_MAX	1000000		/* characters looked at once more than they should be: some milliseconds */
 
 /* What is being filled in while a text is read: the facts of one statement, the names of all. */
 typedef struct Reading
@@ -722,6 +723,32 @@ reads_alike_everywhere(Bytes text)
 	return true;
 }
 
+/*
+ * PostgreSQL's scanner matches a run of operator characters whole at each slash-star in it, and then steps back: 64 kB of nothing but
+ * those two would hold up the worker for seconds.
+ */
+static bool
+scans_slowly(Bytes text)
+{
+	uint64		steps = 0;
+	size_t		i = 0;
+
+	if (memmem(text.data, text.len, "/*", 2) == NULL)
+		return false;
+	while (i < text.len)
+	{
+		size_t		from = i;
+		uint64		opens = 0;
+
+		for (; i < text.len && strchr("~!@#^&|`?+-*/%<>=", text.data[i]) != NULL; i++)
+			opens += text.data[i] == '/' && i + 1 < text.len && text.data[i + 1] == '*';
+		steps += opens * (i - from);
+		if (i == from)
+			i++;
+	}
+	return steps > SCAN_STEPS_MAX;
+}
+
 void
 analyze_text(Bytes text, bool safe_encoding, StatementFacts *facts)
 {
@@ -730,7 +757,7 @@ analyze_text(Bytes text, bool safe_encoding, StatementFacts *facts)
 	if (text.len == 0)
 		facts->kind = STATEMENT_EMPTY;
 	else if (text.len > ANALYZE_MAX_TEXT || memchr(text.data, 0, text.len) != NULL ||
-			 !(safe_encoding || reads_alike_everywhere(text)))
+			 !(safe_encoding || reads_alike_everywhere(text)) || scans_slowly(text))
 		forget(facts);
 	else if (!read_safely(text, read_statements, facts))
 		forget(facts);
@@ -849,7 +876,7 @@ bool
 analyze_gateway_setting(Bytes text, GatewaySetting *out)
 {
 	memset(out, 0, sizeof(*out));
-	if (text.len == 0 || text.len > ANALYZE_MAX_TEXT || memchr(text.data, 0, text.len) != NULL)
+	if (text.len == 0 || text.len > ANALYZE_MAX_TEXT || memchr(text.data, 0, text.len) != NULL || scans_slowly(text))
 		return false;
 	return read_safely(text, read_gateway_setting, out) && out->name[0] != '\0';
 }

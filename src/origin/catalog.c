@@ -560,7 +560,8 @@ look_answered(CatalogWatch *w, const DirectoryOrigin *origin, int64 now)
 static void
 note_sum(CatalogWatch *w)
 {
-	if (!sum_can_tell(w) || strcmp(w->sum, w->known.sum) != 0)
+	/* who asks for a refresh has changed something, and its session may not have counted it yet */
+	if (!sum_can_tell(w) || strcmp(w->sum, w->known.sum) != 0 || w->ticket > w->tickets_done)
 		versions_move(w->identity.catalog_rows_slot);
 	strlcpy(w->sum, w->known.sum, sizeof(w->sum));
 	w->printed_at = w->asked_at;

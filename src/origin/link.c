@@ -353,9 +353,13 @@ link_not_fulfilled(LinkExchange *e, const Ask *ask, LinkOutcome outcome)
 		else if (ask->whose != ASK_MADE)
 			link_set_unnamed(link, NULL);
 	}
-	/* a statement that was to go is still there, under a number nobody knows */
+	/* a statement that was to go is still there, under a number nobody knows, or under none: that one could be bound */
 	if (ask->kind == ASK_CLOSE && ask->whose == ASK_FOR_US)
+	{
 		link->worn = true;
+		if (link->unnamed_none)
+			link_set_unnamed(link, NULL);
+	}
 	if (ask->note)
 		link_tell_ask(e, ask, outcome);
 }

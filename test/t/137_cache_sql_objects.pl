@@ -267,5 +267,36 @@ for my $c (@never)
 	is(join(' ', map { $_->[0] } @answers), '0 0 0', "$c->{name}: never kept");
 	unlike($answers[0][1], qr/^(42|22)[0-9A-Z]{3}$/, "$c->{name}: answered");
 }
+
+# ---- what is not in the text of a read may leave its session changed: the next client gets a clean link ----
+Cached::at_origin($gateway, q{
+CREATE VIEW leak_1 AS SELECT set_config('search_path', 'elsewhere', false) AS s;
+CREATE VIEW leak_2 AS SELECT now() AS n, set_config('search_path', 'elsewhere', false) AS s;
+CREATE FUNCTION leak_f() RETURNS text LANGUAGE plpgsql AS $$ BEGIN RETURN set_config('search_path', 'elsewhere', false); END $$;
+CREATE VIEW leak_3 AS SELECT leak_f() AS s;
+CREATE FUNCTION leak_o(int, int) RETURNS text LANGUAGE sql AS 'SELECT leak_f()';
+CREATE OPERATOR |*| (FUNCTION = leak_o, LEFTARG = int, RIGHTARG = int);
+CREATE FUNCTION leak_n(unrelated) RETURNS text LANGUAGE sql AS 'SELECT leak_f()';
+CREATE TABLE leak_t (v text);
+CREATE TABLE leak_p (v text); INSERT INTO leak_p VALUES ('x'); ALTER TABLE leak_p ENABLE ROW LEVEL SECURITY; ALTER TABLE leak_p FORCE ROW LEVEL SECURITY; CREATE POLICY p ON leak_p USING (leak_f() > '')});
+Cached::learn($gateway);
+known();
+for my $sql ('SELECT s FROM leak_1', 'SELECT s FROM leak_2', 'SELECT s FROM leak_3', 'INSERT INTO leak_t SELECT s FROM leak_2', 'SELECT 1 |*| 2', 'SELECT u.leak_n FROM unrelated u', 'SELECT * FROM leak_p')
+{
+	my @clients = map { $gateway->client } 1 .. 2;
+	$clients[0]->query($sql);
+	is($clients[$_]->value(q{SELECT current_setting('search_path')}), '"$user", public', "$sql: client $_ after it") for 1, 0;
+	$_->terminate for @clients;
+	known();
+}
+
+# ---- what was made at the origin, by a session that goes on, counts as soon as a refresh was asked for ----
+for my $sql (q{SELECT obj_description('a2'::regclass)}, q{SELECT count(*) FROM pg_index})
+{
+	warm($sql);
+	$direct->query(q{COMMENT ON VIEW a2 IS 'new'; CREATE INDEX ON a1 (v)});
+	Cached::learn($gateway);
+	is((ask($sql))[1], truth($sql), "$sql: after a refresh");
+}
 $gateway->is_unharmed('all of it');
 done_testing();
