@@ -504,7 +504,8 @@ watch(ClientSession *s)
 		if (transport_pending(&s->transport))
 			reactor_at_end(session_reactor, &s->flush_task, REACTOR_CLIENTS);
 	}
-	if (buffer_len(&s->out) > 0 || s->transport.wants_write)
+	/* what is to be sent at the end of this turn need not be polled for yet */
+	if ((buffer_len(&s->out) > 0 && s->flush_task.prev == NULL) || s->transport.wants_write)
 		events |= REACTOR_WRITE;
 	reactor_watch(session_reactor, &s->source, events);
 }

@@ -234,15 +234,16 @@ rename_query(ClientSession *s, Bytes query, const StatementFacts *facts, bool *d
 	Bytes		name;
 	uint32		number;
 	void	   *what;
+	bool		behind = s->tail->x.count > 0;
 
 	*done = false;
 	if (statement == NULL || pool_origin_is_pooled(s->pool))
 		return true;
 	if (!session_prepare_on_link(s, target, statement, buf, &name, &number))
 		return false;
-	if (s->tail->x.count > 0 && s->tail->x.phase == EXCHANGE_OPEN)
+	if (!behind && s->tail->x.count > 0 && s->tail->x.phase == EXCHANGE_OPEN)
 	{
-		/* a Sync of ours, or a failed Parse would make the origin skip the Query */
+		/* a Sync of ours, or a failed Parse would make the origin skip the Query; not where it may have to, behind the client's own asks */
 		message_put_empty(link_outbound(s->link), MSG_SYNC);
 		if (!session_note_ask(s, ASK_SYNC, ASK_FOR_US, 0, NULL))
 			return false;
