@@ -144,6 +144,8 @@ INSERT INTO texts (text) VALUES
 (repeat('(', 20000) || '1'),
 ('SELECT 1 ' || repeat('/*', 200) || repeat('*/', 200)),
 ('SELECT 1 ' || repeat('/*', 10000) || repeat('*/', 10000)),
+('SELECT ' || repeat('+-', 10000) || '1'),
+(repeat('-- ' || repeat('-', 70) || E'\n', 300) || 'SELECT 1'),
 ('SELECT ' || repeat('(', 2000) || '1' || repeat(')', 2000)),
 ('SELECT 1' || repeat('+1', 30000)),
 ('SELECT ''' || repeat('x', 70000) || '''');

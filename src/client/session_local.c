@@ -24,6 +24,7 @@ typedef struct LocalBatch		/* [Parse [Describe S]] Bind [Describe P] Execute [Cl
 	BindMessage bind;
 	uint32		max_rows;		/* of Execute; 0 = all */
 	uint32		closes;
+	bool		flushed;		/* a Flush among them: the client may wait for answers before it sends the rest */
 	size_t		len;			/* of all of it */
 } LocalBatch;
 
@@ -139,6 +140,9 @@ take_message(LocalBatch *batch, BatchPlace *place, const Frame *frame)
 				return false;
 			*place = AT_END;
 			return true;
+		case MSG_FLUSH:
+			batch->flushed = true;
+			return true;
 		default:
 			return false;
 	}
@@ -156,7 +160,7 @@ read_batch(Bytes in, LocalBatch *batch)
 		BatchVerdict verdict = next_message(in, &batch->len, &frame);
 
 		if (verdict != BATCH_WHOLE)
-			return verdict;
+			return batch->flushed ? BATCH_OTHER : verdict;
 		if (!take_message(batch, &place, &frame))
 			return BATCH_OTHER;
 	}

@@ -37,7 +37,7 @@
 
 #define EFFECTS_WRITE	(EFFECT_WRITES | EFFECT_LOCKS | EFFECT_DIRTY)
 #define EFFECTS_UNSEEN	(EFFECT_UNKNOWN | EFFECTS_WRITE)
-#define SCAN_STEPS_MAX	1000000		/* characters looked at once more than they should be: some milliseconds */
+#define SCAN_STEPS_MAX	4000000		/* characters looked at once more than they should be: some milliseconds */
 
 /* What is being filled in while a text is read: the facts of one statement, the names of all. */
 typedef struct Reading
@@ -724,8 +724,8 @@ reads_alike_everywhere(Bytes text)
 }
 
 /*
- * PostgreSQL's scanner matches a run of operator characters whole at each slash-star in it, and then steps back: 64 kB of nothing but
- * those two would hold up the worker for seconds.
+ * PostgreSQL's scanner matches a run of operator characters whole, and steps back to the first slash-star in it, or behind the first of the signs that end it: at each of
+ * them. 64 kB of nothing else would hold up the worker for seconds.
  */
 static bool
 scans_slowly(Bytes text)
@@ -733,16 +733,16 @@ scans_slowly(Bytes text)
 	uint64		steps = 0;
 	size_t		i = 0;
 
-	if (memmem(text.data, text.len, "/*", 2) == NULL)
+	if (text.len * text.len <= SCAN_STEPS_MAX)
 		return false;
 	while (i < text.len)
 	{
 		size_t		from = i;
-		uint64		opens = 0;
+		uint64		stops = 0;
 
 		for (; i < text.len && strchr("~!@#^&|`?+-*/%<>=", text.data[i]) != NULL; i++)
-			opens += text.data[i] == '/' && i + 1 < text.len && text.data[i + 1] == '*';
-		steps += opens * (i - from);
+			stops += text.data[i] == '+' || text.data[i] == '-' || (text.data[i] == '/' && i + 1 < text.len && text.data[i + 1] == '*');
+		steps += stops * (i - from);
 		if (i == from)
 			i++;
 	}

@@ -112,6 +112,7 @@ sub restart_with
 	$region->append_conf('postgresql.conf', "hyperpool.test_fault = '$fault'\n");
 	$region->restart;
 	$gateway->wait_for('SELECT healthy FROM hyperpool.status()', 't');
+	Gateway::wait_until(sub { $gateway->can_enter('app') }, 1);
 	cache_is_warm();
 }
 

@@ -158,6 +158,69 @@ foreach ([3, 1] as $n) {
 	for ($i = 0; $i < $n; $i++) { $s = $c->prepare('SELECT v, t, n, d, a, m, j FROM small WHERE i = ?'); $s->execute([1]); echo $s->fetch()[0], ' '; }
 }
 END
+$script{'pq.go'} = <<'END';
+package main
+
+import (
+	"database/sql"
+	"fmt"
+	"os"
+
+	_ "github.com/lib/pq"
+)
+
+func main() {
+	const text = "SELECT v, t, n, d, a, m, j FROM small WHERE i = $1"
+	options := "sslmode=disable"
+	if len(os.Args) > 1 {
+		options += " binary_parameters=yes"
+	}
+	for _, n := range []int{3, 1} {
+		db, err := sql.Open("postgres", options)
+		if err != nil {
+			panic(err)
+		}
+		db.SetMaxOpenConns(1)
+		for i := 0; i < n; i++ {
+			var v int
+			var rest [6]any
+			if err := db.QueryRow(text, 1).Scan(&v, &rest[0], &rest[1], &rest[2], &rest[3], &rest[4], &rest[5]); err != nil {
+				panic(err)
+			}
+			fmt.Print(v, " ")
+		}
+		db.Close()
+	}
+}
+END
+$script{'tokio_postgres.rs'} = <<'END';
+use std::env::{args, var};
+
+async fn reads() -> Result<(), tokio_postgres::Error> {
+    const TEXT: &str = "SELECT v, t, n, d, a, m, j FROM small WHERE i = $1";
+    let place = format!("host={} port={} user={} dbname={}", var("PGHOST").unwrap(), var("PGPORT").unwrap(), var("PGUSER").unwrap(), var("PGDATABASE").unwrap());
+    for n in [3, 1] {
+        let (client, connection) = tokio_postgres::connect(&place, tokio_postgres::NoTls).await?;
+        let task = tokio::spawn(connection);
+        let prepared = if args().len() > 1 { Some(client.prepare(TEXT).await?) } else { None };
+        for _ in 0..n {
+            let row = match &prepared {
+                Some(statement) => client.query_one(statement, &[&1i32]).await?,
+                None => client.query_one(TEXT, &[&1i32]).await?,
+            };
+            print!("{} ", row.get::<_, i32>(0));
+        }
+        drop(prepared);
+        drop(client);
+        let _ = task.await;
+    }
+    Ok(())
+}
+
+fn main() {
+    tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(reads()).unwrap();
+}
+END
 write_file("$scratch/$_", $script{$_}) for keys %script;
 
 # ---- running ----
@@ -227,6 +290,28 @@ sub with_node
 	return $well ? ([ 'node', "$folder/$script" ], $folder) : ();
 }
 
+# Debian's lib/pq lies in a GOPATH
+sub with_go
+{
+	local %ENV = (%ENV, GO111MODULE => 'off', GOPATH => '/usr/share/gocode', GOCACHE => "$scratch/go_cache", GOTOOLCHAIN => 'local', CGO_ENABLED => 0);
+	return works('go', 'build', '-o', "$scratch/pq", "$scratch/pq.go") ? ["$scratch/pq"] : ();
+}
+
+# Debian's crates, or those of crates.io
+sub with_cargo
+{
+	my $folder = "$scratch/cargo";
+	my $crates = '/usr/share/cargo/registry';
+	local %ENV = (%ENV, CARGO_HOME => "$folder/home", CARGO_TARGET_DIR => "$folder/target");
+	return unless works('cargo', '--version');
+	mkdir "$folder$_" for '', '/src', '/home';
+	write_file("$folder/Cargo.toml", qq{[package]\nname = "reads"\nversion = "1.0.0"\nedition = "2021"\n[dependencies]\n}
+		. qq{tokio-postgres = "0.7"\ntokio = { version = "1", features = ["rt", "net", "time"] }\n});
+	write_file("$folder/home/config.toml", qq{[source.crates-io]\nreplace-with = "debian"\n[source.debian]\ndirectory = "$crates"\n}) if glob("$crates/tokio-postgres-*");
+	write_file("$folder/src/main.rs", $script{'tokio_postgres.rs'});
+	return works('cargo', 'build', '--quiet', '--manifest-path', "$folder/Cargo.toml") ? ["$folder/target/debug/reads"] : ();
+}
+
 try_driver('psql', [ 'psql', [ 'bash', "$scratch/psql.sh" ] ]);
 
 my $pg_config = $ENV{PG_CONFIG} // 'pg_config';
@@ -245,6 +330,10 @@ my ($js, $js_folder) = with_node('postgres.mjs', 'postgres');
 try_driver('postgres.js', $js ? ([ 'postgres.js', $js, $js_folder ], [ 'postgres.js, unnamed', [ @$js, 'unnamed' ], $js_folder ]) : ());
 my @java = -e $jar && works('javac', '-version') ? ('java', '-cp', $jar, "$scratch/Reads.java") : ();
 try_driver('JDBC', @java ? ([ 'JDBC', [@java] ], [ 'JDBC, binary at once', [ @java, 'prepareThreshold=-1' ] ], [ 'JDBC, simple', [ @java, 'preferQueryMode=simple' ] ]) : ());
+my $go = with_go();
+try_driver('lib/pq', $go ? ([ 'lib/pq', $go ], [ 'lib/pq, binary parameters', [ @$go, 'binary' ] ]) : ());
+my $rust = with_cargo();
+try_driver('tokio-postgres', $rust ? ([ 'tokio-postgres', $rust ], [ 'tokio-postgres, prepared', [ @$rust, 'prepared' ] ]) : ());
 try_driver('DBD::Pg', works($^X, '-MDBD::Pg', '-e', '1') ? [ 'DBD::Pg', [ $^X, "$scratch/dbd.pl" ] ] : ());
 try_driver('ruby-pg', works('ruby', '-rpg', '-e', '1') ? ([ 'ruby-pg', [ 'ruby', "$scratch/ruby_pg.rb" ] ], [ 'ruby-pg, binary', [ 'ruby', "$scratch/ruby_pg.rb", 'binary' ] ]) : ());
 try_driver('PHP', works('php', '-r', 'exit(extension_loaded("pgsql") && extension_loaded("pdo_pgsql") ? 0 : 1);')

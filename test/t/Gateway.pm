@@ -79,7 +79,8 @@ sub create
 sub can_enter
 {
 	my ($self, $name) = @_;
-	my $client = $self->client(database => $name, may_fail => 1);
+	# the port of a worker that has just started is not open yet
+	my $client = eval { $self->client(database => $name, may_fail => 1) } or return 0;
 	$client->terminate;
 	return $client->{greeting}{done} ? 1 : 0;
 }
