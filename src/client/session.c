@@ -265,6 +265,7 @@ session_leave_client(ClientSession *s)
 	if (s->holding_link)
 	{
 		s->holding_link = false;
+		session_cache_hold(s, false);
 		link_hold_reading(s->link, false);
 	}
 	/* it was LEAVING when its client had said goodbye: the limits of a query are its business again */
@@ -464,6 +465,8 @@ on_time(ReactorTimer *timer)
 	}
 	else if (s->state == SESSION_STARTING)
 		session_fatal(s, REFUSE_LOGIN_TIMEOUT, NULL);
+	else if (s->state == SESSION_JOINED)
+		session_cache_wait_on(s);
 	else if (s->state == SESSION_RELAYING)
 		on_limit(s);
 }
@@ -694,6 +697,7 @@ session_flush(ClientSession *s)
 	{
 		s->holding_link = true;
 		link_hold_reading(s->link, true);
+		session_cache_hold(s, true);
 	}
 }
 
@@ -704,6 +708,7 @@ drained(ClientSession *s)
 	if (s->holding_link && buffer_len(&s->out) < SESSION_HIGH_WATER / 2)
 	{
 		s->holding_link = false;
+		session_cache_hold(s, false);
 		if (s->link)
 			link_hold_reading(s->link, false);
 	}

@@ -313,6 +313,11 @@ ask_query(ClientSession *s, const Frame *frame)
 		proof = session_query_proof(s, text, facts);
 		effects = session_effects_by_proof(s, facts->effects, proof);
 		s->tail->stats_row = session_query_stats(s, text, facts);
+		if (facts->gateway)
+		{
+			session_gateway_heed(s, text);
+			effects |= EFFECT_DIRTY;
+		}
 		if (facts->kind == STATEMENT_DEALLOCATE || facts->kind == STATEMENT_EXECUTE)
 			ok = query_renamed(s, text, &done);
 		/* DEALLOCATE ALL: which names are left is known when it has ended */
@@ -396,11 +401,12 @@ ask_execute(ClientSession *s, const Frame *frame)
 {
 	/* of a DEALLOCATE that was parsed in this exchange: if it goes well the name is gone */
 	SessionNote *what = s->renamed_in == s->tail ? s->deallocating : NULL;
+	ExecuteMessage m;
 
 	if (what)
 		s->deallocating = NULL;
 	s->tail->runs = true;
-	session_writes_executed(s);
+	session_writes_executed(s, message_read_execute(frame->body, &m) && m.portal.len > 0);
 	if (s->link == NULL || !ask_head(s, frame) || !session_note_ask(s, ASK_EXECUTE, ASK_FOR_CLIENT, 0, what))
 		return STEP_GONE;
 	session_send_raw(s, frame);
@@ -528,9 +534,10 @@ static bool
 answer_gateway(ClientSession *s, const Frame *frame)
 {
 	Bytes		text;
+	bool		failed;
 
 	if (frame->type != MSG_QUERY || !frame->last || link_status(s->link) == TX_FAILED || !message_read_query(frame->body, &text) ||
-		text.len > ANALYZE_MAX_TEXT || !session_query_facts(s, text)->gateway || !session_gateway_run(s, text, false, false, true))
+		text.len > ANALYZE_MAX_TEXT || !session_query_facts(s, text)->gateway || !session_gateway_run(s, text, false, false, true, &failed))
 		return false;
 	message_put_ready(&s->out, link_status(s->link));
 	session_flush(s);

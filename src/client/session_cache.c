@@ -42,6 +42,7 @@ leave_flight(ClientSession *s)
 	if (s->cache == NULL || s->cache->flight == 0)
 		return;
 	s->cache->flight = 0;
+	session_set_timer(s, 0);
 	if (s->next_joined)
 		s->next_joined->prev_joined = s->prev_joined;
 	if (s->prev_joined)
@@ -329,6 +330,8 @@ refresh(ClientSession *s, const CacheRequest *request, const StoreFill *fill)
 		session_resume(r);
 }
 
+#define JOINED_LOOK		INT64CONST(1000000)	/* how often who waits looks whether its flight stands still; microseconds */
+
 static LocalVerdict
 join(ClientSession *s, uint32 flight)
 {
@@ -345,6 +348,7 @@ join(ClientSession *s, uint32 flight)
 	joined = s;
 	store_join(session_worker, flight);
 	session_set_state(s, SESSION_JOINED);
+	session_set_timer(s, JOINED_LOOK);
 	/* it may have ended before we had said that we wait */
 	if (store_flight_over(flight))
 		flight_ended = true;
@@ -395,7 +399,9 @@ session_cache_answer(ClientSession *s, const CacheRequest *request, bool *taken)
 			(void) start_recording(s, request, &fill);
 			return LOCAL_FORWARD;
 		case STORE_JOIN:
-			return join(s, flight);
+			if (!store_flight_held(flight))
+				return join(s, flight);
+			break;
 		case STORE_ALONE:
 			break;
 	}
@@ -600,6 +606,32 @@ session_cache_end_description(Bytes description, StoreFill *fill, int64 asked_at
 
 /* ---- who waits for another's answer ---- */
 
+void
+session_cache_hold(ClientSession *s, bool held)
+{
+	if (s->cache && recording_on(&s->cache->recording))
+		store_hold(session_worker, &s->cache->recording.fill, held);
+}
+
+static void
+go_on(ClientSession *s)
+{
+	leave_flight(s);
+	forget_dealings(s);
+	session_set_state(s, SESSION_IDLE);
+	session_resume(s);
+}
+
+/* A client that does not read its answer does not keep others from theirs. */
+void
+session_cache_wait_on(ClientSession *s)
+{
+	if (store_flight_held(s->cache->flight))
+		go_on(s);
+	else
+		session_set_timer(s, JOINED_LOOK);
+}
+
 /* The store calls it in whatever worker ends a flight, for each worker that waits. */
 static void
 wake(int worker)
@@ -628,11 +660,7 @@ sessions_on_flights(bool latched)
 	for (ClientSession *s = joined; s; s = next)
 	{
 		next = s->next_joined;
-		if (!store_flight_over(s->cache->flight))
-			continue;
-		leave_flight(s);
-		forget_dealings(s);
-		session_set_state(s, SESSION_IDLE);
-		session_resume(s);
+		if (store_flight_over(s->cache->flight))
+			go_on(s);
 	}
 }

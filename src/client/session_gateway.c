@@ -188,8 +188,18 @@ carry_out(ClientSession *s, const GatewaySetting *setting)
 	return true;
 }
 
+/* Sent to the origin, which knows nothing of it: in a transaction in the extended form, behind other requests. It counts all the same. */
+void
+session_gateway_heed(ClientSession *s, Bytes text)
+{
+	GatewaySetting setting;
+
+	if (analyze_gateway_setting(text, &setting) && session_gateway_is(bytes_str(setting.name)))
+		(void) carry_out(s, &setting);
+}
+
 bool
-session_gateway_run(ClientSession *s, Bytes text, bool extended, bool describe_statement, bool describe_portal)
+session_gateway_run(ClientSession *s, Bytes text, bool extended, bool describe_statement, bool describe_portal, bool *failed)
 {
 	GatewaySetting setting;
 
@@ -202,7 +212,8 @@ session_gateway_run(ClientSession *s, Bytes text, bool extended, bool describe_s
 	}
 	if (extended)
 		message_put_empty(&s->out, ANS_BIND_COMPLETE);
-	if (!carry_out(s, &setting))
+	*failed = !carry_out(s, &setting);
+	if (*failed)
 	{
 		char		complaint[256];
 

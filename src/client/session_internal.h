@@ -205,7 +205,7 @@ extern int32 session_statement_stats(const ClientSession *s, Statement *statemen
 /* session_writes.c */
 /* What is about to be sent writes this (proof NULL: see effects); marks it before the first byte goes out. */
 extern void session_writes_asked(ClientSession *s, const Proof *proof, uint32 effects);
-extern void session_writes_executed(ClientSession *s);	/* an Execute: of a portal that may have been bound before */
+extern void session_writes_executed(ClientSession *s, bool named); /* an Execute: of a portal that may have been bound before; named: in an exchange before */
 extern bool session_writes_under_way(const ClientSession *s);	/* something is sent that may commit */
 extern bool session_writes_flush(const ClientSession *s);	/* it may have written anything */
 extern void session_writes_ended(ClientSession *s, uint8 status, uint32 effects);	/* ReadyForQuery has come and was not passed on yet */
@@ -259,12 +259,15 @@ extern void session_cache_ended(ClientSession *s, LinkExchange *e);
 extern void session_cache_abort(ClientSession *s);	/* and leaves a flight it has joined */
 extern void session_cache_go_on(ClientSession *s);	/* REPLAYING: there is room in s->out */
 extern void session_cache_init(void);
+extern void session_cache_hold(ClientSession *s, bool held);	/* its client does not take its answer (or does again) */
+extern void session_cache_wait_on(ClientSession *s);	/* JOINED for a while: is it worth waiting longer? */
 extern bool session_cache_survives(const ClientSession *s);	/* its client has gone, others may wait for its answer */
 
 /* session_gateway.c */
 extern bool session_gateway_is(Bytes setting);
 /* Carries out SET, RESET or SHOW of one of our own settings; the answer without ReadyForQuery goes to s->out. False: not one that we can answer. */
-extern bool session_gateway_run(ClientSession *s, Bytes text, bool extended, bool describe_statement, bool describe_portal);
+extern bool session_gateway_run(ClientSession *s, Bytes text, bool extended, bool describe_statement, bool describe_portal, bool *failed);
+extern void session_gateway_heed(ClientSession *s, Bytes text); /* the same, where the origin answers it */
 extern bool session_gateway_take(ClientSession *s, SettingsDraft *draft, char *complaint, size_t size);	/* out of startup settings; false: a value is wrong */
 
 /* session_statements.c */

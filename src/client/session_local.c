@@ -306,15 +306,16 @@ static LocalVerdict
 run_gateway(ClientSession *s, const LocalBatch *batch, Statement *statement)
 {
 	size_t		before = buffer_len(&s->out);
+	bool		failed;
 
 	if (batch->parse)
 		message_put_empty(&s->out, ANS_PARSE_COMPLETE);
-	if (!session_gateway_run(s, statement_text(statement), true, batch->describe_statement, batch->describe_portal))
+	if (!session_gateway_run(s, statement_text(statement), true, batch->describe_statement, batch->describe_portal, &failed))
 	{
 		s->out.end = s->out.start + before; /* nothing else was put there */
 		return LOCAL_FORWARD;
 	}
-	for (uint32 i = 0; i < batch->closes; i++)
+	for (uint32 i = 0; i < batch->closes && !failed; i++)
 		message_put_empty(&s->out, ANS_CLOSE_COMPLETE);
 	message_put_ready(&s->out, TX_IDLE);
 	session_flush(s);
@@ -524,6 +525,7 @@ local_query(ClientSession *s, const Frame *frame)
 	QueryFacts *facts;
 	Bytes		text;
 	bool		taken;
+	bool		failed;
 
 	if (!message_read_query(frame->body, &text) || text.len > ANALYZE_MAX_TEXT)
 	{
@@ -531,7 +533,7 @@ local_query(ClientSession *s, const Frame *frame)
 		return LOCAL_FORWARD;
 	}
 	facts = session_query_facts(s, text);
-	if (facts->gateway && session_gateway_run(s, text, false, false, true))
+	if (facts->gateway && session_gateway_run(s, text, false, false, true, &failed))
 	{
 		session_drop_unnamed(s);
 		return local_sync(s);

@@ -398,9 +398,16 @@ static void
 note_bound(ClientSession *s, Bytes name)
 {
 	Statement  *statement = statement_named(s, name);
+	const char *target;
 
 	if (statement)
 	{
+		target = analyze_facts(statement, s->safe_encoding)->target;
+		if (target && session_gateway_is(bytes_str(target)))
+		{
+			session_gateway_heed(s, statement_text(statement));
+			session_add_effects(s, EFFECT_DIRTY);
+		}
 		s->tail->stats_row = session_statement_stats(s, statement);
 		session_writes_asked(s, session_statement_proof(s, statement), session_effects_of(s, statement));
 	}

@@ -154,9 +154,9 @@ session_writes_asked(ClientSession *s, const Proof *proof, uint32 effects)
 }
 
 void
-session_writes_executed(ClientSession *s)
+session_writes_executed(ClientSession *s, bool named)
 {
-	if (s->writes && s->writes->record == 0 && may_commit(s, EFFECT_NONE, WRITES_NOTHING))
+	if (s->writes && s->writes->record == 0 && may_commit(s, EFFECT_NONE, named && s->writes->anything ? WRITES_ANYTHING : WRITES_NOTHING))
 		raise_set(s);
 }
 

@@ -90,6 +90,9 @@ extern bool store_append(int worker, StoreFill *fill, Bytes bytes);
 extern void store_commit(int worker, StoreFill *fill, uint32 head_len, uint64 shape, uint32 cost, int64 now);
 extern void store_abort(int worker, StoreFill *fill);	/* joiners go on, each for itself; inert fills are fine */
 
+/* The fill stands still (or goes on): its client does not take the answer. Nobody joins it meanwhile. */
+extern void store_hold(int worker, StoreFill *fill, bool held);
+extern bool store_flight_held(uint32 flight);
 /* Has the flight ended (or never been)? One atomic read. */
 extern bool store_flight_over(uint32 flight);
 /* A joiner of this worker waits for it: whoever ends it wakes the worker (cancel_wake_worker is called by on_wake). */

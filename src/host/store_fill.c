@@ -139,6 +139,14 @@ store_flight_over(uint32 id)
 	return flight == NULL || pg_atomic_read_u32(&flight->id) != id;
 }
 
+bool
+store_flight_held(uint32 id)
+{
+	Flight	   *flight = flight_of(id);
+
+	return flight && pg_atomic_read_u32(&flight->id) == id && pg_atomic_read_u32(&flight->held) != 0;
+}
+
 /* Our bit first, then the look at the id; who ends it takes the id away first and then looks at the bits: one of us sees the other. */
 void
 store_join(int worker, uint32 id)
@@ -193,6 +201,7 @@ describe_flight(Flight *flight, const StoreLook *look, uint32 page)
 	/* a count of 0 would make an id of 0 possible with the place that follows the last */
 	flight->uses = (flight->uses + 1) & (PG_UINT32_MAX >> FLIGHT_NUMBER_BITS);
 	pg_atomic_write_u32(&flight->waiting, 0);
+	pg_atomic_write_u32(&flight->held, 0);
 	pg_write_barrier();
 	pg_atomic_write_u32(&flight->id, flight->uses << FLIGHT_NUMBER_BITS | number);
 }
@@ -237,6 +246,15 @@ flight_of_fill(int worker, const StoreFill *fill)
 	if (flight == NULL || pg_atomic_read_u32(&flight->id) != fill->flight || flight->worker != worker || flight->first == 0)
 		return NULL;
 	return flight;
+}
+
+void
+store_hold(int worker, StoreFill *fill, bool held)
+{
+	Flight	   *flight = store_shared ? flight_of_fill(worker, fill) : NULL;
+
+	if (flight)
+		pg_atomic_write_u32(&flight->held, held);
 }
 
 /* No answer takes more than half of the pages, whatever the origin's option says. */

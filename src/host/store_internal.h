@@ -28,6 +28,7 @@ typedef struct Flight			/* under its partition's lock; pages and len are its wor
 {
 	pg_atomic_uint32 id;		/* count of its uses and its number; 0 = over. Read without the lock */
 	pg_atomic_uint32 waiting;	/* bits: workers to be woken at its end */
+	pg_atomic_uint32 held;		/* it stands still: 0 or 1 */
 	uint32		uses;
 	int32		next;			/* in its bucket or the free list */
 	int16		worker;

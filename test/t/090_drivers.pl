@@ -125,6 +125,13 @@ sub with_libpq
 	  ? ["$scratch/libpq"] : ();
 }
 
+# Debian's lib/pq lies in a GOPATH
+sub with_go
+{
+	local %ENV = (%ENV, GO111MODULE => 'off', GOPATH => '/usr/share/gocode', GOCACHE => "$scratch/go_cache", GOTOOLCHAIN => 'local', CGO_ENABLED => 0);
+	return works('go', 'build', '-o', "$scratch/pq", "$scripts/pq.go") ? ["$scratch/pq"] : ();
+}
+
 try_driver('psql', sub { return [ 'bash', "$scripts/psql.sh" ] });
 try_driver('libpq', \&with_libpq);
 try_driver('psycopg2', sub { with_python('psycopg2.py', 'psycopg2') });
@@ -134,6 +141,7 @@ try_driver('pg8000', sub { with_python('pg8000.py', 'pg8000.native') });
 try_driver('node-postgres', sub { with_node('pg.mjs', 'pg') });
 try_driver('postgres.js', sub { with_node('postgres.mjs', 'postgres') });
 try_driver('JDBC', sub { return -e $jar && works('javac', '-version') ? [ 'java', '-cp', $jar, "$scripts/jdbc.java" ] : () });
+try_driver('lib/pq', \&with_go);
 try_driver('DBD::Pg', sub { return works($^X, '-MDBD::Pg', '-e', '1') ? [ $^X, "$scripts/dbd.pl" ] : () });
 try_driver('ruby-pg', sub { return works('ruby', '-rpg', '-e', '1') ? [ 'ruby', "$scripts/ruby_pg.rb" ] : () });
 try_driver('PHP', sub {

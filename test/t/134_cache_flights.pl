@@ -59,6 +59,18 @@ for my $form ('simple', 'extended')
 	cmp_ok(asked($sql), '<=', 2, 'without asking anew for each');
 }
 
+# ---- who does not take its answer keeps nobody waiting ----
+{
+	my $sql = q{SELECT v, repeat('x', 1000) FROM counted, generate_series(1, 30000) WHERE v > 0};
+	my $idle = $gateway->client;
+	$idle->ask($sql);
+	sleep 1;
+	$_->ask($sql) for @clients[ 0 .. 1 ];
+	is(join(',', map { RawClient::outcome($_) ne '' ? 'answered' : 'not' } RawClient::answers(20, @clients[ 0 .. 1 ])), 'answered,answered', 'a client that does not read: others are answered');
+	is($clients[2]->value('SELECT 6'), '6', 'in good order');
+	isnt(RawClient::outcome($idle->answer(20)), '', 'and it gets its own when it reads');
+}
+
 # ---- an error is everybody's own ----
 {
 	my $sql = 'SELECT 1 / (v - 1) FROM counted';
