@@ -97,10 +97,25 @@ pass_error_of_statement(ClientSession *s, const LinkNews *news)
 		link_statements_remove(link_statements(s->link), news->ask->number);
 }
 
+/*
+ * An error of PostgreSQL's parser or analysis (class 42), not from within a function (no context), before a byte of any other answer: nothing of the exchange was
+ * executed.
+ */
+static bool
+is_refused_unrun(const LinkExchange *e, const LinkNews *news)
+{
+	Bytes		code = message_error_field(news->bytes, 'C');
+
+	return news->first && !(e->effects & (EFFECT_BEGIN | EFFECT_END)) && code.len == 5 && memcmp(code.data, "42", 2) == 0 &&
+		message_error_field(news->bytes, 'W').len == 0;
+}
+
 static void
 pass_error(ClientSession *s, LinkExchange *e, const LinkNews *news)
 {
 	SessionNote *note = news->ask ? news->ask->note : NULL;
+
+	e->unrun = is_refused_unrun(e, news);
 
 	if (is_query_timeout(s, news->bytes))
 	{
@@ -426,7 +441,7 @@ on_end(ClientSession *s, LinkExchange *e)
 		s->tail = NULL;
 	s->answered_at = reactor_now(session_reactor);
 	s->inflight--;
-	session_writes_ended(s, e->x.status, e->effects);
+	session_writes_ended(s, e->x.status, e->effects, e->unrun);
 	if (s->inflight > 0)
 	{
 		if (s->timed_out)

@@ -183,13 +183,20 @@ suspect_catalog(ClientSession *s)
 }
 
 void
-session_writes_ended(ClientSession *s, uint8 status, uint32 effects)
+session_writes_ended(ClientSession *s, uint8 status, uint32 effects, bool unrun)
 {
 	SessionWrites *w = s->writes;
 	bool		may_have_committed = ((effects | s->effects) & (EFFECT_END | EFFECT_UNKNOWN)) != 0;
 
 	if (w == NULL)
 		return;
+	if (unrun && status == TX_IDLE && s->inflight == 0 && w->record != 0)
+	{
+		/* a slip of the pen: what was written by those before it has been moved when they ended */
+		versions_drop(w->record);
+		forget(s);
+		return;
+	}
 	if (w->anything && (status == TX_IDLE || may_have_committed))
 		suspect_catalog(s);
 	if (status == TX_IDLE)

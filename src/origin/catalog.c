@@ -16,6 +16,7 @@
 
 #include "utils/memutils.h"
 
+#include "host/cancel.h"
 #include "host/gucs.h"
 #include "origin/catalog_internal.h"
 
@@ -71,7 +72,7 @@ struct CatalogWatch
 	int			results;		/* that have ended */
 	const char *wrong;			/* with a row of the answer */
 	CatalogLook fresh;			/* being answered */
-	uint64		fresh_print;
+	CatalogPrint fresh_print;
 	CatalogRead *read;
 	CatalogDoubts doubts;
 
@@ -85,7 +86,7 @@ struct CatalogWatch
 	CatalogLook known;			/* answered: who it was last time */
 	FactsIdentity identity;
 	bool		has_print;
-	uint64		print;
+	CatalogPrint print;
 	char		sum[64];		/* that of `print`, or "" */
 	int64		printed_at;
 	int64		print_cost;
@@ -438,7 +439,7 @@ ask_look(CatalogWatch *w, bool whole, int64 now)
 static void
 ask_print(CatalogWatch *w, int64 now)
 {
-	w->fresh_print = 0;
+	memset(&w->fresh_print, 0, sizeof(w->fresh_print));
 	ask(w, ASK_PRINT, catalog_print_text(w->known.version), now);
 }
 
@@ -571,7 +572,7 @@ static void
 print_answered(CatalogWatch *w, const DirectoryOrigin *origin, int64 now)
 {
 	w->print_cost = now - w->asked_at;
-	if (w->fresh_print != w->print)
+	if (w->fresh_print.all != w->print.all)
 	{
 		ask_read(w, now);
 		return;
@@ -602,6 +603,9 @@ read_answered(CatalogWatch *w, const DirectoryOrigin *origin, int64 now)
 		watch_fail(w, now, failure, NULL);
 		return;
 	}
+	/* a link keeps the defaults it was opened with: two links would answer differently */
+	if (w->has_print && w->read->print.defaults != w->print.defaults)
+		cancel_note_all(NOTE_RESTART_ORIGIN, w->slot);
 	versions_move(w->identity.catalog_slot);
 	versions_move(w->identity.catalog_rows_slot);
 	w->print = w->read->print;

@@ -88,11 +88,11 @@ append_print(StringInfo text)
 	{
 		const PrintPart *p = &print_parts[i];
 
-		appendStringInfo(text, "select '%zu', count(*)::text, coalesce(sum(hashtextextended((%s)::text || ':' || x.xmin::text, 0)::numeric), 0)::text from %s x%s%s union all ",
-						 i, p->key, p->catalog, p->where ? " where " : "", p->where ? p->where : "");
+		appendStringInfo(text, "select '%s', count(*)::text, coalesce(sum(hashtextextended((%s)::text || ':' || x.xmin::text, 0)::numeric), 0)::text from %s x%s%s union all ",
+						 p->catalog, p->key, p->catalog, p->where ? " where " : "", p->where ? p->where : "");
 	}
 	/* a view: its rows have no xmin */
-	appendStringInfo(text, "select '%zu', count(*)::text, coalesce(sum(hashtextextended(x::text, 0)::numeric), 0)::text from pg_roles x; ", i);
+	appendStringInfoString(text, "select 'pg_roles', count(*)::text, coalesce(sum(hashtextextended(x::text, 0)::numeric), 0)::text from pg_roles x; ");
 }
 
 char *
@@ -332,7 +332,7 @@ catalog_take_look(CatalogLook *look, const PGresult *row)
 
 /* The parts come in any order: what is made of them must not depend on it. */
 const char *
-catalog_take_print(uint64 *print, const PGresult *row)
+catalog_take_print(CatalogPrint *print, const PGresult *row)
 {
 	char		line[256];
 	Digest128	digest;
@@ -341,7 +341,9 @@ catalog_take_print(uint64 *print, const PGresult *row)
 		return strange;
 	snprintf(line, sizeof(line), "%s %s %s", PQgetvalue(row, 0, 0), PQgetvalue(row, 0, 1), PQgetvalue(row, 0, 2));
 	digest = digest_of(bytes_str(line));
-	*print += digest.lo;
+	print->all += digest.lo;
+	if (strcmp(PQgetvalue(row, 0, 0), "pg_db_role_setting") == 0)
+		print->defaults = digest.lo;
 	return NULL;
 }
 

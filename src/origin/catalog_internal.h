@@ -123,6 +123,13 @@ typedef struct CatalogList
 	uint32		size;
 } CatalogList;
 
+/* The fingerprint of the catalogs. */
+typedef struct CatalogPrint
+{
+	uint64		all;
+	uint64		defaults;		/* of it: what ALTER ROLE and ALTER DATABASE have SET for links to come */
+} CatalogPrint;
+
 typedef struct CatalogRead
 {
 	MemoryContext context;		/* all of it */
@@ -132,7 +139,7 @@ typedef struct CatalogRead
 	CatalogList types;
 	CatalogList operators;
 	CatalogList edges;
-	uint64		print;			/* the fingerprint of the same snapshot */
+	CatalogPrint print;			/* of the same snapshot */
 } CatalogRead;
 
 /* ---- questions: catalog_ask.c ---- */
@@ -164,7 +171,7 @@ extern char *catalog_read_text(int version);
 
 /* Rows. What they return is NULL, or what is wrong with the row. */
 extern const char *catalog_take_look(CatalogLook *look, const PGresult *row);
-extern const char *catalog_take_print(uint64 *print, const PGresult *row);
+extern const char *catalog_take_print(CatalogPrint *print, const PGresult *row);
 extern CatalogRead *catalog_read_begin(MemoryContext parent);
 extern const char *catalog_take_read(CatalogRead *read, int question, const PGresult *row);
 extern bool catalog_read_is_whole(int questions);	/* that many results have ended */

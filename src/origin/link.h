@@ -80,6 +80,7 @@ typedef struct LinkNews
 	Bytes		bytes;
 	const Ask  *ask;
 	LinkOutcome outcome;
+	bool		first;			/* LINK_ERROR: nothing of the answer came before it */
 	bool		unsent;			/* LINK_LOST: nothing of it was sent */
 	bool		cut;			/* LINK_LOST: a message was passed on in part; its rest will not come */
 	uint8		status;
@@ -106,6 +107,7 @@ struct LinkExchange
 	ByteBuffer	description;	/* its two messages as they came, if keep_description; empty if they were too long */
 	uint8		reason;			/* the owner's: CacheReason */
 	bool		runs;			/* the owner's: something is executed */
+	bool		unrun;			/* the owner's: refused before anything of it was executed */
 	int32		stats_row;		/* the owner's: host/querystats */
 };
 

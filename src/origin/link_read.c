@@ -160,9 +160,9 @@ on_fatal(OriginLink *link, const Frame *frame)
 
 /* An ErrorResponse goes up by itself: its owner may have to put other names in it. */
 static void
-pass_error(OriginLink *link, LinkExchange *e, const Frame *frame, const Ask *ask)
+pass_error(OriginLink *link, LinkExchange *e, const Frame *frame, const Ask *ask, bool first)
 {
-	LinkNews	news = {.kind = LINK_ERROR, .bytes = frame->body, .ask = ask};
+	LinkNews	news = {.kind = LINK_ERROR, .bytes = frame->body, .ask = ask, .first = first};
 
 	e->failed = true;
 	if (e->purpose == PURPOSE_CLIENT)
@@ -237,6 +237,7 @@ on_answer(OriginLink *link, const Frame *frame, Run *run)
 	bool		answered = false;
 	uint8		status = frame->type == ANS_READY && frame->body.len == 1 ? frame->body.data[0] : 0;
 	AnswerVerdict verdict = ANSWER_VIOLATION;
+	bool		first = e && !e->x.begun;
 
 	if (e)
 		verdict = exchange_answered(&e->x, frame->type, status, &ask, &answered, link_on_dropped, e);
@@ -265,7 +266,7 @@ on_answer(OriginLink *link, const Frame *frame, Run *run)
 			else
 			{
 				run_deliver(e, run);
-				pass_error(link, e, frame, &ask);
+				pass_error(link, e, frame, &ask, first);
 			}
 			if (answered)
 				link_not_fulfilled(e, &ask, OUTCOME_FAILED);

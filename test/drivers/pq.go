@@ -249,10 +249,10 @@ func large(c *sql.Conn) any {
 func settings(c *sql.Conn) any {
 	do(c, "SET TIME ZONE 'Asia/Tokyo'")
 	do(c, "SET search_path TO pg_catalog, public")
-	db, other := connect("application_name=elsewhere search_path=public options='-c work_mem=3MB'")
+	db, other := connect("search_path=public options='-c work_mem=3MB'")
 	defer db.Close()
 	return []any{all(c, "SELECT '2024-01-01 00:00+00'::timestamptz::text, current_setting('search_path')"),
-		all(other, "SELECT current_setting('application_name'), current_setting('search_path'), current_setting('work_mem')")}
+		all(other, "SELECT current_setting('search_path'), current_setting('work_mem')")}
 }
 
 func notice(c *sql.Conn) any {

@@ -142,6 +142,21 @@ sub try_route
 
 try_route($_) for @routes;
 
+# ---- a slip of the pen changes nothing ----
+Cached::learn($gateway);
+Cached::warm($gateway, $reader, $unrelated);
+for my $wrong ('SELEC 1', 'SELECT * FROM not_there', 'SELECT not_there(1)', 'INSERT INTO not_there VALUES (1)', 'UPDATE unrelated SET not_there = 1')
+{
+	$writer->query($wrong);
+	is((Cached::ask($gateway, $reader, $unrelated))[0], 'hit', "$wrong: nothing is forgotten");
+	$writer->extended($wrong);
+	is((Cached::ask($gateway, $reader, $unrelated))[0], 'hit', 'nor in the extended form');
+}
+$writer->query('UPDATE unrelated SET v = v + 1 WHERE i = 1; SELEC 1');
+is((Cached::ask($gateway, $reader, $unrelated))[1], $direct->value($unrelated), 'several statements, one of them wrong');
+$writer->query('UPDATE unrelated SET v = v + 1 WHERE i = 1; SELECT not_there(1)');
+is((Cached::ask($gateway, $reader, $unrelated))[1], $direct->value($unrelated), 'or unknown');
+
 # ---- COPY ----
 my $copied = 'SELECT count(*) FROM copied';
 sub copy_in
@@ -264,6 +279,14 @@ Cached::learn($gateway);
 Cached::warm($gateway, $reader, $unrelated);
 $writer->query('UPDATE shared SET v = 500 WHERE i = 1');
 is(shows_the_truth('a trigger made elsewhere', $unrelated), '500', 'it is known what it writes');
+
+# ---- defaults of links to come ----
+is((Cached::warm($gateway, $reader, q{SELECT current_setting('TimeZone'), '2020-01-01 12:00+00'::timestamptz}))[0] // '', 'volatile', 'a setting is not kept by name');
+my $noon = q{SELECT '2020-01-01 12:00+00'::timestamptz};
+Cached::warm($gateway, $reader, $noon);
+$writer->query(q{ALTER ROLE app SET TimeZone = 'Asia/Tokyo'});
+is(Gateway::wait_until(sub { $gateway->client->value($noon) }, '2020-01-01 21:00:00+09'), '2020-01-01 21:00:00+09', 'ALTER ROLE SET: links of before are closed, answers of before forgotten');
+$writer->query('ALTER ROLE app RESET TimeZone');
 
 $gateway->is_unharmed('afterwards');
 done_testing();

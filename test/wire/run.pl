@@ -36,6 +36,7 @@ my $here = dirname(__FILE__);
 my $scratch = tempdir(CLEANUP => 1);
 my %more_options = (plain => [], tls => [], split => [ '--split', 7 ], cached => [], 'cached-split' => [ '--split', 7 ]);
 my %needed;
+my $version;
 
 sub setting
 {
@@ -86,6 +87,21 @@ sub read_rules
 		push @rules, \%rule;
 	}
 	return @rules;
+}
+
+# The origin's major version, as it tells at login.
+sub note_version
+{
+	for my $line (@_)
+	{
+		$version //= $1 if $line =~ /^\w+< S server_version = "(\d+)/;
+	}
+}
+
+sub is_for_origin
+{
+	my ($rule) = @_;
+	return !defined $version || (($rule->{from} // 0) <= $version && $version <= ($rule->{until} // $version));
 }
 
 # The captured part of each match becomes whatever $replace makes of it.
@@ -166,7 +182,7 @@ sub rules_of_script
 	my %allowed = map { $_ => 1 } map { split ' ' } slurp($script) =~ /^allow (.*)$/mg;
 	my %known = map { $_->{rule} => 1 } @rules;
 	die "$script: allows unknown rule \"$_\"\n" for grep { !$known{$_} } sort keys %allowed;
-	return grep { $_->{scope} eq 'global' || $allowed{ $_->{rule} } } @rules;
+	return grep { is_for_origin($_) && ($_->{scope} eq 'global' || $allowed{ $_->{rule} }) } @rules;
 }
 
 # ---- plays ----
@@ -236,7 +252,6 @@ sub run_script
 {
 	my ($player, $script, $modes, @all_rules) = @_;
 	my $name = basename($script, '.wire');
-	my @rules = rules_of_script($script, @all_rules);
 	my $text = slurp($script);
 	my $least = $text =~ /^links (\d+)/m ? $1 : 1;
 	my $most = $text =~ /^links at most (\d+)/m ? $1 : undef;
@@ -251,6 +266,8 @@ sub run_script
 	{
 		my @same = $mode =~ /^cached/ ? cached_options($text) : ();
 		my $direct = $direct{"@same"} //= play($player, $ENV{HP_DIRECT}, $script, @same);
+		note_version(@{ $direct->{lines} });
+		my @rules = rules_of_script($script, @all_rules);
 		my $target = $ENV{HP_GATEWAY} . ($mode eq 'tls' ? ' sslmode=require' : '');
 		my @setup = setting('HP_SETUP', 'direct') eq 'gateway' ? ('--setup', $ENV{HP_GATEWAY}) : ();
 		push @setup, '--ready', $ENV{HP_READY}, '--ready-query', $ENV{HP_READY_QUERY} if setting('HP_READY', undef);
@@ -262,7 +279,7 @@ sub run_script
 sub check_rules
 {
 	my (@rules) = @_;
-	for my $rule (@rules)
+	for my $rule (grep { is_for_origin($_) } @rules)
 	{
 		ok($needed{ $rule->{rule} }, "rule $rule->{rule} was needed");
 	}
