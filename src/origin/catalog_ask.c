@@ -116,9 +116,19 @@ catalog_print_text(int version)
 	"select c.oid::text, c.relnamespace::text, c.relkind, c.relrowsecurity::int::text, c.relname from pg_class c " \
 	"where c.relkind in ('r', 'p', 'v', 'm', 'f', 'S') and c.relpersistence <> 't' and c.relnamespace <> 99; "
 
+/*
+ * The body of the trigger that every second table has: BEGIN NEW.updated_at := now(); RETURN NEW; END. Nothing but such assignments counts.
+ */
+#define STAMP_COLUMN	"new\\.([a-z_][a-z0-9_]*|\"[^\"]+\")"
+#define STAMP_VALUE		"(((pg_catalog\\.)?(now|clock_timestamp|statement_timestamp|transaction_timestamp)\\s*\\(\\s*\\)|current_timestamp|localtimestamp|current_date)" \
+	"(\\s+at\\s+time\\s+zone\\s+''[a-z/_]+'')?|null|true|false|[0-9]+|old\\.([a-z_][a-z0-9_]*|\"[^\"]+\"))"
+#define STAMP_BODY		"'^\\s*begin\\s+(" STAMP_COLUMN "\\s*:?=\\s*" STAMP_VALUE "\\s*;\\s*)+return\\s+new\\s*;\\s*end\\s*;?\\s*$'"
+
 #define READ_FUNCTIONS \
 	"select p.oid::text, p.pronamespace::text, p.provolatile, p.prokind, (p.prolang in (12, 13))::int::text, " \
-	"case when p.pronargs >= 1 and (p.pronargs - p.pronargdefaults <= 1 or (p.provariadic <> 0 and p.pronargs <= 2)) then p.proargtypes[0]::text else '0' end, p.proname " \
+	"case when p.pronargs >= 1 and (p.pronargs - p.pronargdefaults <= 1 or (p.provariadic <> 0 and p.pronargs <= 2)) then p.proargtypes[0]::text else '0' end, " \
+	"(p.prorettype = 2279 and p.proconfig is null and not p.prosecdef and p.prolang = (select l.oid from pg_language l where l.lanname = 'plpgsql') and p.prosrc ~* " STAMP_BODY ")::int::text, " \
+	"p.proname " \
 	"from pg_proc p where p.pronamespace not in " TEMP_SCHEMAS "; "
 
 /* typsubscript and typanalyze work for the planner and for ANALYZE. */
@@ -422,7 +432,7 @@ take_function(CatalogRead *read, const PGresult *row)
 		return too_large;
 	return field_oid(row, 0, &f->oid) && field_oid(row, 1, &f->schema) && field_letter(row, 2, &f->volatility) &&
 		field_letter(row, 3, &f->kind) && field_bool(row, 4, &f->native) && field_oid(row, 5, &f->first_argument) &&
-		field_name(row, 6, read->context, &f->name) ? NULL : strange;
+		field_bool(row, 6, &f->stamps) && field_name(row, 7, read->context, &f->name) ? NULL : strange;
 }
 
 static const char *

@@ -54,6 +54,7 @@ typedef struct Closure
 	uint32		depth;
 	uint32		room;
 	uint8		everywhere;		/* NameClass of unasked casts between built-in types */
+	bool		time_is_shadowed;	/* a user has a function called like one that tells the time */
 } Closure;
 
 typedef struct Walk
@@ -233,6 +234,21 @@ is_known_quiet(const CatalogFunction *f)
 	return false;
 }
 
+/* Such a name may mean a user's function, by search_path: then the text of a trigger does not say what it calls. */
+static bool
+shadows_time(const CatalogFunction *f)
+{
+	static const char *const names[] = {"clock_timestamp", "now", "statement_timestamp", "timezone", "transaction_timestamp"};
+	size_t		i;
+
+	for (i = 0; f->oid >= FIRST_USER_OID && i < lengthof(names); i++)
+	{
+		if (strcmp(f->name, names[i]) == 0)
+			return true;
+	}
+	return false;
+}
+
 static NameClass
 class_declared(const CatalogFunction *f)
 {
@@ -403,7 +419,10 @@ settle_classes(Closure *c)
 	uint32		i;
 
 	for (i = 0; i < c->read->functions.count; i++)
+	{
 		c->functions[i].c = class_declared(&c->functions[i]);
+		c->time_is_shadowed |= shadows_time(&c->functions[i]);
+	}
 	for (i = 0; i < c->read->types.count; i++)
 		c->types[i].has_time = is_time_type(c->types[i].oid);
 	for (round = 0; moved && round < SETTLE_ROUNDS; round++)
@@ -842,6 +861,9 @@ walk_triggers(Closure *c, Walk *walk, Oid relation)
 
 		/* those of initdb write nothing but the row: suppress_redundant_updates_trigger, tsvector_update_trigger, RI_FKey_* */
 		if (f != NULL && f->oid < FIRST_USER_OID)
+			continue;
+		/* nor do those that put the time into it */
+		if (f != NULL && f->stamps && !c->time_is_shadowed)
 			continue;
 		walk->reach.harmless = false;
 		/* a trigger function that is declared stable is run read-only */

@@ -40,6 +40,7 @@ typedef struct CatalogFunction
 	char		volatility;
 	char		kind;
 	bool		native;			/* in C or internal */
+	bool		stamps;			/* a trigger function that only puts the time and constants into the new row, going by its text */
 	uint8		c;				/* NameClass; of users' only */
 	const char *name;
 } CatalogFunction;

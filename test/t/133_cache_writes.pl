@@ -69,6 +69,18 @@ route('a row that moves to another partition', make => 'CREATE TABLE move (i int
 	read => 'SELECT v FROM move_2', write => 'UPDATE move SET i = 2 WHERE i = 1', narrow => 1);
 route('a partition attached', make => 'CREATE TABLE att (i int, v int) PARTITION BY LIST (i); CREATE TABLE att_1 (i int, v int); INSERT INTO att_1 VALUES (1, 1)',
 	read => 'SELECT v FROM att', write => 'ALTER TABLE att ATTACH PARTITION att_1 DEFAULT', again => 'UPDATE att_1 SET v = 2');
+route('a trigger that stamps the row', make => q{CREATE TABLE stamped (i int, v int, updated_at timestamptz, "updatedAt" timestamp); INSERT INTO stamped VALUES (1, 0);
+	CREATE FUNCTION put_stamp() RETURNS trigger LANGUAGE plpgsql AS $$
+	BEGIN
+		NEW.updated_at = now();
+		new."updatedAt" := CURRENT_TIMESTAMP AT TIME ZONE 'utc';
+		RETURN NEW;
+	END $$; CREATE TRIGGER stamp BEFORE UPDATE ON stamped FOR EACH ROW EXECUTE FUNCTION put_stamp()},
+	read => 'SELECT v FROM stamped', write => 'UPDATE stamped SET v = 1', narrow => 1);
+route('a trigger that only looks like it', make => q{CREATE TABLE sly_stamp (i int, v int, at timestamptz); INSERT INTO sly_stamp VALUES (1, 0); CREATE TABLE behind_stamp (v int); INSERT INTO behind_stamp VALUES (0);
+	CREATE FUNCTION put_sly() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN NEW.at = now(); UPDATE behind_stamp SET v = v + 1; RETURN NEW; END $$;
+	CREATE TRIGGER stamp BEFORE UPDATE ON sly_stamp FOR EACH ROW EXECUTE FUNCTION put_sly()},
+	read => 'SELECT v FROM behind_stamp', write => 'UPDATE sly_stamp SET v = 1');
 route('an inherited table', make => 'CREATE TABLE elder (i int, v int); CREATE TABLE younger (x int) INHERITS (elder); INSERT INTO younger VALUES (1, 0)',
 	read => 'SELECT v FROM elder', write => 'UPDATE younger SET v = 1', narrow => 1);
 route('the parent of an inherited table', make => 'CREATE TABLE elder2 (i int, v int); CREATE TABLE younger2 () INHERITS (elder2); INSERT INTO younger2 VALUES (1, 0)',
