@@ -233,7 +233,7 @@ session_writes_answered(ClientSession *s)
 	if (s->writes && s->writes->record != 0)
 	{
 		versions_settle(s->writes->record);
-		s->writes->record = 0;
+		forget(s);
 	}
 }
 
