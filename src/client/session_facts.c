@@ -179,11 +179,13 @@ static void
 draw(const ClientSession *s, const StatementFacts *facts, Proof *proof)
 {
 	int			slot = pool_origin_slot(s->pool);
+	/* read before the facts: they may be published anew meanwhile, and then the proof is drawn once too often, not too seldom */
+	uint64		generation = proof_generation(s);
 	const DirectoryOrigin *origin = session_directory ? directory_origin_by_oid(session_directory, pool_origin_oid(s->pool)) : NULL;
 
 	facts_prove(facts_of(slot, pool_origin_oid(s->pool)), facts, origin ? origin->rules : NULL, origin ? origin->nrules : 0, proof, NULL);
 	proof->origin_slot = slot;
-	proof->generation = proof_generation(s);
+	proof->generation = generation;
 }
 
 /* Of a text whose names cannot be looked up: it may write anything, if only through a view. */

@@ -98,7 +98,7 @@ writes_what(const ClientSession *s, const Proof *proof, uint32 effects)
 {
 	if (proof == NULL)
 		return effects & (EFFECT_WRITES | EFFECT_UNKNOWN) ? WRITES_ANYTHING : WRITES_NOTHING;
-	if (proof->writes == WRITES_RELATIONS && session_facts_state(s) != FACTS_FRESH)
+	if (proof->writes == WRITES_RELATIONS && (session_facts_state(s) != FACTS_FRESH || !session_proof_is_current(s, proof)))
 		return WRITES_ANYTHING;
 	return proof->writes;
 }
