@@ -279,7 +279,8 @@ sub run_script
 sub check_rules
 {
 	my (@rules) = @_;
-	for my $rule (grep { is_for_origin($_) } @rules)
+	# one that depends on which link comes first may be needed now and then
+	for my $rule (grep { is_for_origin($_) && !$_->{sometimes} } @rules)
 	{
 		ok($needed{ $rule->{rule} }, "rule $rule->{rule} was needed");
 	}
