@@ -2,7 +2,7 @@
  * origin/catalog_internal.h - between the parts of catalog*.c; nobody else includes it.
  *
  * catalog.c: the connection, and when what is asked. catalog_ask.c: the texts of the questions, and rows into a CatalogRead.
- * catalog_closure.c: what a CatalogRead means, published. catalog_doubt.c: writes whose outcome is not known.
+ * catalog_classes.c: how much its functions and types are to be trusted. catalog_closure.c: what a CatalogRead means, published. catalog_doubt.c: writes whose outcome is not known.
  */
 #ifndef HYPERPOOL_ORIGIN_CATALOG_INTERNAL_H
 #define HYPERPOOL_ORIGIN_CATALOG_INTERNAL_H
@@ -10,6 +10,7 @@
 #include "postgres.h"
 #include "libpq-fe.h"
 
+#include "core/builtin.h"
 #include "host/facts.h"
 #include "host/versions.h"
 #include "origin/catalog.h"
@@ -182,6 +183,52 @@ extern bool catalog_field_int64(const PGresult *row, int column, int64 *out);
 /* ---- meaning: catalog_closure.c ---- */
 
 /* Works it out and publishes; NULL, or why not. */
+/* ---- what it means: catalog_classes.c, catalog_closure.c ---- */
+
+typedef struct Closure
+{
+	CatalogRead *read;
+	const DirectoryOrigin *origin;	/* its rules */
+	DatabaseId	database;
+	CatalogRelation *relations; /* sorted by oid */
+	CatalogFunction *functions;
+	CatalogType *types;
+	CatalogOperator *operators;
+	CatalogSchema *schemas;
+	CatalogEdge *edges;			/* sorted by purpose, from */
+	CatalogRelation **members;	/* the relations by family, then oid */
+	uint64		steps;
+	uint32		walk;			/* number of the walk, see `visited` */
+	CatalogRelation **stack;	/* of the walk: what is still to be visited */
+	bool	   *stack_writes;	/* as written, else as read */
+	uint32	   *visited_writes; /* by place, as `visited` for what is read */
+	uint32		depth;
+	uint32		room;
+	uint8		everywhere;		/* NameClass of unasked casts between built-in types */
+	bool		time_is_shadowed;	/* a user has a function called like one that tells the time */
+} Closure;
+
+/* catalog_classes.c */
+extern void *closure_sort_list(CatalogList *list, Size item);
+extern CatalogRelation *closure_find_relation(const Closure *c, Oid oid);
+extern CatalogFunction *closure_find_function(const Closure *c, Oid oid);
+extern CatalogType *closure_find_type(const Closure *c, Oid oid);
+extern CatalogOperator *closure_find_operator(const Closure *c, Oid oid);
+extern const char *closure_schema_name(const Closure *c, Oid oid);
+extern const CatalogEdge *closure_first_edge(const Closure *c, char purpose, Oid from);
+extern bool closure_edge_goes_on(const Closure *c, const CatalogEdge *e, char purpose, Oid from);
+extern BuiltinClass closure_class_of_builtin(const CatalogFunction *f);
+extern bool closure_builtin_sets_state(const CatalogFunction *f);
+extern bool closure_builtin_leaves_state(const CatalogFunction *f, BuiltinClass b);
+extern NameClass closure_class_of_function(const Closure *c, Oid oid);
+extern bool closure_is_quiet(const Closure *c, const CatalogFunction *f);
+extern bool closure_settle_classes(Closure *c);
+extern void closure_settle_plain_casts(Closure *c);
+extern int closure_compare_edge(const void *a, const void *b);
+#define FOR_EDGES(c, e, purpose, from) \
+	for (e = closure_first_edge(c, purpose, from); closure_edge_goes_on(c, e, purpose, from); e++)
+
+/* catalog_closure.c */
 extern const char *catalog_publish(CatalogRead *read, int slot, const DirectoryOrigin *origin, const FactsIdentity *identity);
 
 /* ---- doubts: catalog_doubt.c ---- */
