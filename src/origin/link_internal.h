@@ -17,6 +17,7 @@ typedef enum LinkPurpose
 	PURPOSE_CLIENT,
 	PURPOSE_SETTINGS,			/* brings the link into a settings vector */
 	PURPOSE_RESET,				/* cleans it */
+	PURPOSE_BEGIN,				/* begins the transaction of what is asked behind it; without a Sync */
 	PURPOSE_FAIL,				/* makes a failed transaction: its error is wanted */
 	PURPOSE_ROLLBACK			/* ends what an abandoned client left open */
 } LinkPurpose;
@@ -57,7 +58,9 @@ struct OriginLink
 	LinkExchange *tail;
 
 	/* the session at the origin */
-	uint8		status;			/* of the last ReadyForQuery */
+	uint8		status;			/* of the last ReadyForQuery; TX_OPEN from link_begin on */
+	bool		beginning;		/* its BEGIN is not answered yet */
+	bool		unheeded;		/* that has failed: the origin ignores what was sent behind it */
 	const SettingsVector *settings; /* once all that is queued has run */
 	uint32		applying;		/* settings exchanges in flight */
 	LinkParameter parameters[LINK_MAX_PARAMETERS];

@@ -119,3 +119,11 @@ pool_learn_parameters(LinkPool *pool, const SettingsVector *vector, OriginLink *
 	parameters_put(pool, p);
 	parameters_drop_oldest(pool);
 }
+
+const char *
+pool_link_parameter(const LinkPool *pool, const char *name)
+{
+	const PoolLink *l = pool->lists[PLACE_IDLE].head ? pool->lists[PLACE_IDLE].head : pool->lists[PLACE_BUSY].head;
+
+	return l ? link_parameter(l->link, name) : NULL;
+}
