@@ -130,7 +130,7 @@ begin_exchange(ClientSession *s)
 	 * Names given or taken in the exchange before may not have been, what RESET returns to is ours to put back, and a BEGIN of before it may fail: what
 	 * comes next depends on how that ends.
 	 */
-	if (s->inflight > 0 && (s->risky > 0 || (s->effects & (EFFECT_SETTINGS | EFFECT_UNBIND)) || link_beginning(s->link)))
+	if (s->inflight > 0 && (s->risky > 0 || (s->effects & (EFFECT_SETTINGS | EFFECT_UNBIND)) || (s->link && link_beginning(s->link))))
 	{
 		s->holding_messages = true;
 		return STEP_HOLD;

@@ -1,9 +1,9 @@
 /*
  * client/session_begin.c - BEGIN, answered before the origin has seen it.
  *
- * A BEGIN alone does nothing, so it need not cost a trip, nor hold a link while its client thinks. A session without a link answers it and keeps its text; that goes out in
- * front of whatever needs a link next, in the same write (link_begin). Until then the session is IDLE at the origin's expense only in appearance: its client is in a transaction,
- * and what is answered here says so (session_status).
+ * A BEGIN alone does nothing, so it need not cost a trip, nor hold a link while its client thinks. A session without a link answers it and keeps its text, which goes out in
+ * front of whatever needs a link next, in the same write (link_begin). Until then the session is IDLE, but its client is in a transaction, and every
+ * ReadyForQuery says so (session_status). An error that it is told meanwhile has failed that transaction.
  *
  * Owns s->begin. Never: answers a BEGIN that the origin might refuse or say more to; keeps one that has more behind it, since that needs a link at once.
  */
@@ -24,8 +24,8 @@ origin_is_primary(const ClientSession *s)
 }
 
 /*
- * Whose messages are set to be told more than warnings may be told something about a BEGIN too. Which standby or primary stands behind a pooler is not known,
- * nor whether it keeps one session for what is sent without a Sync.
+ * Who has set what messages it wants may be told something about a BEGIN too. What stands behind a pooler is not known, nor whether that keeps together what is sent
+ * without a Sync.
  */
 bool
 session_begin_may(const ClientSession *s, uint8 traits)
@@ -78,9 +78,9 @@ session_begin_run(ClientSession *s, const BeginRequest *request)
 
 /* ---- until it is sent ---- */
 
-/* Rows and descriptions would be those of before the transaction, and a Parse is the first thing that a snapshot is taken for. */
+/* What touches nothing. A Parse does: a snapshot may be taken for it, and with that the transaction has its place in time. */
 bool
-session_begin_leaves(ClientSession *s, uint8 type)
+session_begin_admits(ClientSession *s, uint8 type)
 {
 	if (s->begin == NULL)
 		return true;

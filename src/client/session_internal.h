@@ -288,7 +288,7 @@ typedef struct BeginRequest
 extern bool session_begin_may(const ClientSession *s, uint8 traits);	/* of a session that session_local looks after */
 /* Answers it and keeps it; the answer without ReadyForQuery goes to s->out. False: no memory, or too long. */
 extern bool session_begin_run(ClientSession *s, const BeginRequest *request);
-extern bool session_begin_leaves(ClientSession *s, uint8 type);	/* false: in a transaction that waits for its link this message is none for session_local */
+extern bool session_begin_admits(ClientSession *s, uint8 type);	/* false: with a BEGIN kept this message is none for session_local */
 extern bool session_begin_send(ClientSession *s);	/* in front of the exchange that begins now, if there is one; false: no memory */
 extern void session_begin_fail(ClientSession *s);	/* the client has been told an error */
 extern void session_begin_forget(ClientSession *s);

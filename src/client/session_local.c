@@ -664,7 +664,7 @@ session_local(ClientSession *s, Bytes in, size_t *used)
 	s->reason = REASON_PIPELINE;
 	if (s->rights_stale && !session_check_rights(s))
 		return LOCAL_GONE;
-	if (!session_begin_leaves(s, in.data[0]))
+	if (!session_begin_admits(s, in.data[0]))
 		return LOCAL_FORWARD;
 	if (in.data[0] == MSG_PARSE)
 		verdict = local_parse(s, in, used);

@@ -128,6 +128,16 @@ extern void link_own_ended(OriginLink *link, LinkPurpose purpose, bool failed);
 /* link_cancel.c */
 extern void link_cancel_forget(OriginLink *link);	/* the link goes away */
 
+/*
+ * Does a cancel sent now reach what the client has asked? A BEGIN in front of that is answered together with it, as the origin has no reason to send before; and if the cancel
+ * hits the BEGIN nothing runs.
+ */
+static inline bool
+link_may_cancel(const OriginLink *link)
+{
+	return link->head && (link->head->purpose == PURPOSE_CLIENT || link->head->purpose == PURPOSE_BEGIN);
+}
+
 static inline bool
 link_usable(const OriginLink *link)
 {

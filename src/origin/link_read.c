@@ -89,7 +89,7 @@ end_head(OriginLink *link)
 		return;
 	if (link->head == NULL)
 		link->cancel_due = false;
-	if (link->cancel_due && link->head && link->head->purpose == PURPOSE_CLIENT)
+	if (link->cancel_due && link_may_cancel(link))
 		link_cancel(link);
 	if (purpose != PURPOSE_CLIENT)
 		link_own_ended(link, purpose, failed);
