@@ -315,6 +315,7 @@ session_free(ClientSession *s)
 	buffer_free(&s->refusal);
 	buffer_free(&s->asked);
 	session_begin_forget(s);
+	buffer_free(&s->parked);
 	if (s->deallocating)
 		session_note_free(s->deallocating);
 	if (handling == s)
@@ -340,6 +341,11 @@ session_let_go(ClientSession *s)
 
 	if (link == NULL)
 		return;
+	if (s->riding)
+	{
+		session_ride_leave(s);
+		return;
+	}
 	s->link = NULL;
 	s->tail = NULL;
 	s->inflight = 0;
@@ -445,8 +451,10 @@ on_limit(ClientSession *s)
 	}
 	else if (!s->timed_out)
 	{
-		s->timed_out = true;
 		counter_add(s->counters, COUNT_QUERY_TIMEOUTS, 1);
+		if (s->riding && session_ride_cancel(s, REFUSE_QUERY_TIMEOUT))
+			return;
+		s->timed_out = true;
 		session_set_timer(s, CANCEL_GRACE);
 		link_cancel(s->link);
 	}
@@ -482,7 +490,8 @@ wants_messages(const ClientSession *s)
 		return false;
 	if (s->state == SESSION_IDLE)
 		return true;
-	return s->state == SESSION_RELAYING && !link_is_full(s->link);
+	/* what rides is sent to its end; nothing more is put on a link that is full */
+	return s->state == SESSION_RELAYING && (s->riding || !link_is_full(s->link));
 }
 
 /* The link has room again. */
@@ -499,7 +508,7 @@ watch(ClientSession *s)
 
 	if (s->source.fd < 0 || s->state == SESSION_STARTING)
 		return;
-	if (s->link && link_is_full(s->link))
+	if (s->link && !s->riding && link_is_full(s->link))
 		link_on_drained(s->link, link_drained, s);
 	if (wants_messages(s) && buffer_len(&s->out) < SESSION_HIGH_WATER)
 	{
@@ -550,6 +559,14 @@ session_consume(ClientSession *s, Bytes in)
 				continue;
 			if (local != LOCAL_FORWARD)
 				break;
+			session_ride_look(s, rest);
+		}
+		else if (s->riding && s->ride_left == 0)
+		{
+			if (!session_ride_on(s, rest))
+				break;
+			if (!s->riding)
+				continue;
 		}
 		verdict = frame_next(&s->reader, rest, whole_max(s, rest), &frame);
 
@@ -572,6 +589,7 @@ session_consume(ClientSession *s, Bytes in)
 			break;
 		}
 		used += frame.raw.len;
+		s->ride_left -= Min(s->ride_left, frame.raw.len);
 		if (step == STEP_GONE)
 			break;
 	}
@@ -694,7 +712,7 @@ void
 session_flush(ClientSession *s)
 {
 	reactor_at_end(session_reactor, &s->flush_task, REACTOR_CLIENTS);
-	if (s->link && !s->holding_link && buffer_len(&s->out) > SESSION_HIGH_WATER)
+	if (s->link && !s->holding_link && buffer_len(&s->out) > SESSION_HIGH_WATER && (!s->riding || session_ride_may_hold(s)))
 	{
 		s->holding_link = true;
 		link_hold_reading(s->link, true);
@@ -792,6 +810,8 @@ cancel(ClientSession *s)
 		case SESSION_RELAYING:
 		case SESSION_LEAVING:
 			if (s->link == NULL || s->inflight == 0 || s->reading)
+				break;
+			if (s->riding && session_ride_cancel(s, REFUSE_CANCELED))
 				break;
 			s->cancelled = true;
 			link_cancel(s->link);

@@ -3,6 +3,7 @@
  *
  * session.c: life, reading and writing. session_login.c: from accept to ReadyForQuery. session_ask.c: a client's message on
  * its way to the origin; session_statements.c: its prepared statements on whatever link it has; session_facts.c: what a text does. session_answer.c: the link's news on their way to the client. session_settings.c: what SET has left behind.
+ * session_ride.c: its exchanges on a link shared with others.
  * session_local.c: what is answered here, message by message; session_cache.c: answers from the cache and into it; session_gateway.c: SET of our own settings; session_begin.c: BEGIN; session_writes.c: what it writes.
  */
 #ifndef HYPERPOOL_CLIENT_SESSION_INTERNAL_H
@@ -85,13 +86,19 @@ typedef struct ClientSession
 	uint16		inflight;		/* exchanges asked and not ended */
 	bool		asked_whole;	/* `asked` holds all of the exchange */
 	uint8		repeats;		/* how often it was asked again */
+	uint8		moves;			/* how often it was asked elsewhere, as it stood behind one that stood still */
+	bool		riding;			/* `link` is shared: it is where its exchanges are, but not held */
+	bool		ride_parses;	/* one of them holds a Parse */
+	bool		alone;			/* the next exchange does not ride */
 	bool		holding_messages;	/* until the exchange in flight has ended */
 	uint16		risky;			/* asks in flight that give or take names */
 	uint32		effects;		/* of everything since the link was taken */
 
+	size_t		ride_left;		/* of the exchange found to ride: bytes not taken yet */
 	ByteBuffer	in;
 	ByteBuffer	out;
-	ByteBuffer	asked;			/* the client's messages of the one exchange in flight, as they came, to be asked again; see remember_asked */
+	ByteBuffer	asked;			/* the client's messages of the one exchange in flight (riding: of all), as they came, to be asked again; see remember_asked */
+	ByteBuffer	parked;			/* riding where a cancel was sent for a neighbour: the answer so far, until it is known not to have been hit */
 	ByteBuffer	refusal;		/* an ErrorResponse for the next exchange instead of asking it */
 	FrameReader reader;
 
@@ -204,6 +211,22 @@ extern bool session_proof_is_current(const ClientSession *s, const Proof *proof)
 extern FactsState session_facts_state(const ClientSession *s);	/* and lets the scout know that they are wanted */
 extern int32 session_query_stats(const ClientSession *s, Bytes text, QueryFacts *facts);
 extern int32 session_statement_stats(const ClientSession *s, Statement *statement);
+
+/* session_ride.c */
+extern void session_ride_look(ClientSession *s, Bytes in);	/* may the exchange at the front of `in` ride? Sets what the pool is asked for, and ride_left */
+extern bool session_ride_on(ClientSession *s, Bytes in);	/* riding: may the next one follow? False: not now; true without riding: it has got off */
+extern void session_ride_begun(ClientSession *s);	/* its newest exchange was asked */
+extern void session_ride_ended(ClientSession *s, const LinkExchange *e);
+extern void session_ride_over(ClientSession *s);	/* nothing of it is in flight any more */
+extern void session_ride_leave(ClientSession *s);	/* gives up what is */
+extern void session_ride_moved(ClientSession *s);
+extern bool session_ride_parks(const ClientSession *s);	/* its answer is not passed on before it has ended */
+extern void session_ride_unpark(ClientSession *s);
+extern bool session_ride_hit_by_stray(const ClientSession *s, LinkExchange *e, const LinkNews *news);
+extern void session_ride_again(ClientSession *s);
+extern void session_ride_lost(ClientSession *s, LinkExchange *e, const LinkNews *news);
+extern bool session_ride_cancel(ClientSession *s, Refusal refusal);
+extern bool session_ride_may_hold(ClientSession *s);
 
 /* session_writes.c */
 /* What is about to be sent writes this (proof NULL: see effects); marks it before the first byte goes out. */
@@ -323,6 +346,7 @@ extern SessionStep session_ask(ClientSession *s, const Frame *frame);
 extern void session_drop_unnamed(ClientSession *s);	/* a simple Query takes it away; nothing of it is at the origin */
 extern bool session_refuses_type(ClientSession *s, uint8 type);	/* true: no such message; the client has been told */
 extern void session_attach(ClientSession *s, OriginLink *link);
+extern bool session_settings_are_identity(const SettingsVector *settings);
 
 /* session_answer.c */
 extern void session_on_message(LinkExchange *e, const LinkNews *news);
@@ -330,6 +354,9 @@ extern void session_on_link_lost(void *owner);
 extern void session_on_checkout(PoolWaiter *waiter, OriginLink *link);
 extern void session_refuse_next(ClientSession *s, Refusal refusal, const char *arg);
 extern void session_forget_asked(ClientSession *s);
+extern bool session_put_back_asked(ClientSession *s);	/* in front of `in`; false: no memory */
+extern bool session_may_repeat(const ClientSession *s, const LinkExchange *e, const LinkNews *news);
+extern void session_put_loss(ClientSession *s, LinkExchange *e, const LinkNews *news);	/* the error that says so, and ReadyForQuery, to whom it is owed */
 extern void session_unbind(ClientSession *s);
 extern void session_quiet(ClientSession *s);	/* nothing is in flight any more: return the link, or keep it */
 

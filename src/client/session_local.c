@@ -595,11 +595,6 @@ local_query(ClientSession *s, const Frame *frame, bool last)
 	if (s->begin)
 		return LOCAL_FORWARD;
 	request.proof = session_query_proof(s, text, facts);
-	if (request.proof == NULL && store_enabled())
-	{
-		s->reason = REASON_NOT_PARSED;
-		return LOCAL_FORWARD;
-	}
 	analyze_hints(text, &request.hints);
 	s->reason = session_cache_reason(s, request.proof, &request.hints);
 	if (s->reason != REASON_CACHEABLE)

@@ -39,6 +39,7 @@ typedef enum Counter
 	COUNT_LINKS_OPENED, COUNT_LINKS_FAILED, COUNT_LINKS_LOST, COUNT_LINKS_RETIRED, COUNT_RESETS, COUNT_BOUND /* exchanges that bound a link */ ,
 	COUNT_CLIENT_PARSES, COUNT_LINK_PARSES, COUNT_BINDS, COUNT_SETTINGS_APPLIED,
 	COUNT_CANCELS, COUNT_QUERY_TIMEOUTS, COUNT_IDLE_TRANSACTION_TIMEOUTS, COUNT_REPEATED /* asked again after a link died */ ,
+	COUNT_SHARED /* exchanges sent behind, or to be followed by, those of other clients */ , COUNT_MOVED /* of them, asked elsewhere as one before them stood still */ ,
 	COUNT_UNKNOWN_OUTCOMES, COUNT_REFUSED, COUNT_NOTICES_DROPPED,
 	/* exchanges by what the cache had to say of them: CacheStatus of core/statement.h, in its order */
 	COUNT_CACHE_DISABLED, COUNT_CACHE_HIT, COUNT_CACHE_MISS, COUNT_CACHE_UNCACHEABLE, COUNT_CACHE_MULTIPLE_STATEMENTS, COUNT_CACHE_NOT_A_QUERY,

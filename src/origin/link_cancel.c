@@ -188,6 +188,7 @@ link_cancel(OriginLink *link)
 		return;
 	}
 	link->cancel = c;
+	link->stirred = true;
 	counter_add(link->target.counters, COUNT_CANCELS, 1);
 	reactor_set_timer(link_reactor, &c->timer, reactor_now(link_reactor) + CANCEL_WAIT);
 }

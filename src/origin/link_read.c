@@ -28,6 +28,7 @@ run_deliver(LinkExchange *e, Run *run)
 	{
 		LinkNews	news = {.kind = LINK_BYTES, .bytes = bytes_of(run->start, run->end - run->start)};
 
+		e->answer_bytes += news.bytes.len;
 		link_tell_owner(e, &news);
 	}
 	run->start = run->end = NULL;
@@ -75,18 +76,25 @@ end_head(OriginLink *link)
 	LinkPurpose purpose = e->purpose;
 	bool		failed = e->failed;
 
-	link->head = e->next;
+	link_exchange_measure(e);
+	link_take_head(link);
 	if (link->head == NULL)
-	{
-		link->tail = NULL;
 		link_statements_settle(link->statements);
-	}
 	if (e->x.ambiguous)
 		link->poisoned = true;
 	link_tell_owner(e, &news);
 	link_exchange_free(e);
 	if (link->state == LINK_BROKEN)
 		return;
+	if (link->state == LINK_SHARED && news.status != TX_IDLE)
+	{
+		/* a plain read cannot do that; whoever stands behind it would run in a stranger's transaction */
+		ereport(LOG,
+				(errcode(ERRCODE_PROTOCOL_VIOLATION),
+				 errmsg("origin \"%s\" ended a plain read inside a transaction", link->target.origin_name)));
+		link_break(link, "08P01", "the origin ended a plain read inside a transaction");
+		return;
+	}
 	if (link->head == NULL)
 		link->cancel_due = false;
 	if (link->cancel_due && link_may_cancel(link))
@@ -95,6 +103,8 @@ end_head(OriginLink *link)
 		link_own_ended(link, purpose, failed);
 	else if (link->head)
 		make_answers(link->head);
+	if (link->state == LINK_SHARED)
+		link->target.on_room(link);
 	link_go_on(link);
 }
 
@@ -289,6 +299,8 @@ on_answer(OriginLink *link, const Frame *frame, Run *run)
 	}
 	if (frame->type == ANS_COMMAND_COMPLETE)
 		note_tag(e, frame);
+	if (answered && ask.kind == ASK_PARSE && verdict != ANSWER_PASS_ERROR)
+		link_ride_parsed(link, ask.number, true);
 	if (answered && ask.note && verdict != ANSWER_PASS_ERROR)
 		link_tell_ask(e, &ask, OUTCOME_ANSWERED);
 	if (e->x.count > 0 && answered)

@@ -82,7 +82,7 @@ link_statements(OriginLink *link)
 Statement *
 link_unnamed(const OriginLink *link)
 {
-	return link->unnamed;
+	return link->unnamed_asked > 0 && link->unnamed_ride != link->ride ? NULL : link->unnamed;
 }
 
 bool

@@ -212,6 +212,8 @@ target_fill(LinkTarget *t, LinkPool *pool, PoolLink *l, const OpenOptions *o)
 	t->empty = pools.empty;
 	t->counters = pool->counters;
 	t->on_ready = pool_on_ready;
+	t->on_room = pool_on_room;
+	t->on_stuck = pool_on_stuck;
 	t->pool = l;
 }
 
@@ -305,6 +307,14 @@ pool_open_for_waiters(LinkPool *pool)
 				pool_ask_siblings(pool);
 			return;
 		}
+}
+
+/* Shared links are as full as they should be: one more, while those go on. */
+void
+pool_open_for_riders(LinkPool *pool)
+{
+	if (pool_count(pool, PLACE_OPENING) == 0 && pool_may_open(pool))
+		(void) pool_open_link(pool);
 }
 
 /* Worker 0 keeps the minimum for all. */

@@ -123,7 +123,14 @@ pool_learn_parameters(LinkPool *pool, const SettingsVector *vector, OriginLink *
 const char *
 pool_link_parameter(const LinkPool *pool, const char *name)
 {
-	const PoolLink *l = pool->lists[PLACE_IDLE].head ? pool->lists[PLACE_IDLE].head : pool->lists[PLACE_BUSY].head;
+	static const PoolPlace open[] = {PLACE_IDLE, PLACE_BUSY, PLACE_SHARED};
 
-	return l ? link_parameter(l->link, name) : NULL;
+	for (size_t i = 0; i < lengthof(open); i++)
+	{
+		const PoolLink *l = pool->lists[open[i]].head;
+
+		if (l)
+			return link_parameter(l->link, name);
+	}
+	return NULL;
 }

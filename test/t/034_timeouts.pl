@@ -69,6 +69,7 @@ $client->vanish;
 $gateway->alter(q{idle_transaction_timeout => '0', queue_timeout => '30s'});
 $gateway->relay('stall');
 $gateway->sql(q{SELECT hyperpool.restart_origin('app')});
+$gateway->wait_for('SELECT sv_idle FROM hyperpool.pools', '0');    # the worker has heard of it
 for my $turn (1, 2)
 {
 	$began = time();

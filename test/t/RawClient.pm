@@ -98,7 +98,7 @@ sub take
 	my ($type, $length) = unpack('aN', $self->{in});
 	return if length $self->{in} < 1 + $length;
 	my $body = substr($self->{in}, 5, $length - 4);
-	$self->{in} = substr($self->{in}, 1 + $length);
+	substr($self->{in}, 0, 1 + $length, '');	# from the front: perl moves a pointer, not the rest
 	return ($type, $body);
 }
 
