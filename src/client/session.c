@@ -84,7 +84,7 @@ row_state(SessionState state, const ClientSession *s)
 		case SESSION_STARTING:
 			return CLIENT_LOGIN;
 		case SESSION_IDLE:
-			return CLIENT_IDLE;
+			return s->begin ? CLIENT_IN_TRANSACTION : CLIENT_IDLE;
 		case SESSION_WAITING:
 		case SESSION_JOINED:
 			return CLIENT_WAITING;
@@ -314,6 +314,7 @@ session_free(ClientSession *s)
 	buffer_free(&s->out);
 	buffer_free(&s->refusal);
 	buffer_free(&s->asked);
+	session_begin_forget(s);
 	buffer_free(&s->parked);
 	if (s->deallocating)
 		session_note_free(s->deallocating);
@@ -475,7 +476,7 @@ on_time(ReactorTimer *timer)
 		session_fatal(s, REFUSE_LOGIN_TIMEOUT, NULL);
 	else if (s->state == SESSION_JOINED)
 		session_cache_wait_on(s);
-	else if (s->state == SESSION_RELAYING)
+	else if (s->state == SESSION_RELAYING || (s->state == SESSION_IDLE && s->begin))
 		on_limit(s);
 }
 

@@ -130,10 +130,10 @@ static SessionStep
 begin_exchange(ClientSession *s)
 {
 	/*
-	 * Names given or taken in the exchange before may not have been, and what RESET returns to is ours to put back: what comes
-	 * next depends on how that ends.
+	 * Names given or taken in the exchange before may not have been, what RESET returns to is ours to put back, and a BEGIN of before it may fail: what
+	 * comes next depends on how that ends.
 	 */
-	if (s->inflight > 0 && (s->risky > 0 || (s->effects & (EFFECT_SETTINGS | EFFECT_UNBIND))))
+	if (s->inflight > 0 && (s->risky > 0 || (s->effects & (EFFECT_SETTINGS | EFFECT_UNBIND)) || (s->link && link_beginning(s->link))))
 	{
 		s->holding_messages = true;
 		return STEP_HOLD;
@@ -167,7 +167,7 @@ begin_exchange(ClientSession *s)
 	}
 	if (s->inflight == 0 && link_applying(s->link) && session_settings_are_identity(s->settings))
 		return wait_for_settings(s);
-	s->tail = link_ask(s->link, s, session_on_message);
+	s->tail = session_begin_send(s) ? link_ask(s->link, s, session_on_message) : NULL;
 	if (s->tail == NULL)
 	{
 		session_fatal(s, REFUSE_MEMORY, NULL);
@@ -464,11 +464,12 @@ answer_refused(ClientSession *s, const Frame *frame)
 
 		buffer_put(&s->out, error.data, error.len);
 		buffer_free(&s->refusal);
+		session_begin_fail(s);
 	}
 	s->skip_local = true;
 	if (frame->type == MSG_SYNC || (fresh && alone))
 	{
-		message_put_ready(&s->out, s->failed_transaction ? TX_FAILED : TX_IDLE);
+		message_put_ready(&s->out, session_status(s));
 		s->skip_local = false;
 	}
 	session_flush(s);

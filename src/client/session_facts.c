@@ -118,6 +118,7 @@ session_query_facts(const ClientSession *s, Bytes text)
 	row->facts.digest = digest;
 	row->facts.effects = facts.effects | reaches_ours(&facts);
 	row->facts.kind = facts.kind;
+	row->facts.begin = facts.begin;
 	row->facts.ascii_names = names_are_ascii(facts.mentions);
 	row->facts.gateway = facts.target && session_gateway_is(bytes_str(facts.target));
 	row->known = true;

@@ -4,7 +4,7 @@
  * session.c: life, reading and writing. session_login.c: from accept to ReadyForQuery. session_ask.c: a client's message on
  * its way to the origin; session_statements.c: its prepared statements on whatever link it has; session_facts.c: what a text does. session_answer.c: the link's news on their way to the client. session_settings.c: what SET has left behind.
  * session_ride.c: its exchanges on a link shared with others.
- * session_local.c: what is answered here, message by message; session_cache.c: answers from the cache and into it; session_gateway.c: SET of our own settings; session_writes.c: what it writes.
+ * session_local.c: what is answered here, message by message; session_cache.c: answers from the cache and into it; session_gateway.c: SET of our own settings; session_begin.c: BEGIN; session_writes.c: what it writes.
  */
 #ifndef HYPERPOOL_CLIENT_SESSION_INTERNAL_H
 #define HYPERPOOL_CLIENT_SESSION_INTERNAL_H
@@ -80,6 +80,7 @@ typedef struct ClientSession
 	bool		closing;		/* flush what is in `out`, then close */
 	bool		loss_told;		/* the loss of the link was told as the answer to an exchange */
 	bool		failed_transaction; /* the link was lost in a transaction: the client is told it failed, and must end it */
+	bool		begin_portal;	/* of `begin`: its unnamed portal is still there */
 	bool		safe_encoding;	/* its SQL may be parsed */
 	bool		utf8;			/* names in it are as in the origin's catalog, beyond ASCII too */
 	uint16		inflight;		/* exchanges asked and not ended */
@@ -101,6 +102,7 @@ typedef struct ClientSession
 	ByteBuffer	refusal;		/* an ErrorResponse for the next exchange instead of asking it */
 	FrameReader reader;
 
+	char	   *begin;			/* a BEGIN that was answered here: it goes out in front of what needs a link next; NULL: there is none */
 	StatementNames names;
 	Statement  *unnamed;
 	LinkExchange *unnamed_in;	/* the exchange that parsed it; may be gone by now: only to be compared */
@@ -190,6 +192,7 @@ typedef struct QueryFacts		/* of a simple query's text */
 {
 	uint16		effects;		/* StatementEffect bits */
 	uint8		kind;			/* StatementKind */
+	uint8		begin;			/* BeginTrait bits */
 	bool		gateway;		/* SET, RESET or SHOW of one of our own settings */
 	bool		ascii_names;	/* it mentions no other */
 	int32		stats_row;
@@ -279,6 +282,7 @@ extern void session_cache_bytes(ClientSession *s, LinkExchange *e, Bytes bytes);
 extern void session_cache_swallowed(ClientSession *s, LinkExchange *e, Bytes body);
 extern bool session_cache_wants_head(const ClientSession *s);	/* the exchange being asked is recorded and the client does not Describe it */
 extern void session_cache_ended(ClientSession *s, LinkExchange *e);
+extern void session_cache_count(ClientSession *s, CacheReason reason, int32 stats_row, int64 took);	/* an exchange that did not come from the cache */
 extern void session_cache_abort(ClientSession *s);	/* and leaves a flight it has joined */
 extern void session_cache_go_on(ClientSession *s);	/* REPLAYING: there is room in s->out */
 extern void session_cache_init(void);
@@ -292,6 +296,32 @@ extern bool session_gateway_is(Bytes setting);
 extern bool session_gateway_run(ClientSession *s, Bytes text, bool extended, bool describe_statement, bool describe_portal, bool *failed);
 extern void session_gateway_heed(ClientSession *s, Bytes text); /* the same, where the origin answers it */
 extern bool session_gateway_take(ClientSession *s, SettingsDraft *draft, char *complaint, size_t size);	/* out of startup settings; false: a value is wrong */
+
+/* session_begin.c */
+typedef struct BeginRequest
+{
+	Bytes		text;
+	uint8		traits;			/* BeginTrait bits */
+	bool		extended;
+	bool		describe_statement;
+	bool		describe_portal;
+	int32		stats_row;
+} BeginRequest;
+
+extern bool session_begin_may(const ClientSession *s, uint8 traits);	/* of a session that session_local looks after */
+/* Answers it and keeps it; the answer without ReadyForQuery goes to s->out. False: no memory, or too long. */
+extern bool session_begin_run(ClientSession *s, const BeginRequest *request);
+extern bool session_begin_admits(ClientSession *s, uint8 type);	/* false: with a BEGIN kept this message is none for session_local */
+extern bool session_begin_send(ClientSession *s);	/* in front of the exchange that begins now, if there is one; false: no memory */
+extern void session_begin_fail(ClientSession *s);	/* the client has been told an error */
+extern void session_begin_forget(ClientSession *s);
+
+/* What ReadyForQuery says of a session that holds no link. */
+static inline uint8
+session_status(const ClientSession *s)
+{
+	return s->failed_transaction ? TX_FAILED : s->begin ? TX_OPEN : TX_IDLE;
+}
 
 /* session_statements.c */
 extern void session_add_effects(ClientSession *s, uint32 effects);

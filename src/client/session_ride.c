@@ -190,7 +190,7 @@ scan_exchange(ClientSession *s, Bytes in, RideScan *scan)
 static bool
 may_share(ClientSession *s)
 {
-	return pool_shares(s->pool) && pool_mode(s->pool) != POOL_SESSION && !s->bound && !s->headless && !s->failed_transaction && !s->alone && !s->closing &&
+	return pool_shares(s->pool) && pool_mode(s->pool) != POOL_SESSION && !s->bound && !s->headless && !s->failed_transaction && s->begin == NULL && !s->alone && !s->closing &&
 		!session_settings_are_identity(s->settings) && session_facts_state(s) == FACTS_FRESH;
 }
 

@@ -410,7 +410,7 @@ lose_head(OriginLink *link, bool behind)
 	link_take_head(link);
 	exchange_drop_all(&e->x, link_on_dropped, e);
 	news.bytes = buffer_view(&link->last_error);
-	news.unsent = link->sent <= e->starts_at;
+	news.unsent = link->unheeded || link->sent <= e->starts_at;
 	news.cut = frame_inside(&link->reader) && link->piece_passes;
 	link->piece_passes = false;
 	if (e->owner)

@@ -87,7 +87,7 @@ typedef struct LinkNews
 	const Ask  *ask;
 	LinkOutcome outcome;
 	bool		first;			/* LINK_ERROR: nothing of the answer came before it */
-	bool		unsent;			/* LINK_LOST: nothing of it was sent */
+	bool		unsent;			/* LINK_LOST: nothing of it was sent, or nothing that the origin would have looked at */
 	bool		cut;			/* LINK_LOST: a message was passed on in part; its rest will not come */
 	bool		behind;			/* LINK_LOST: others stood before it, the origin had not come to it */
 	uint8		status;
@@ -147,7 +147,7 @@ extern void link_give_back(OriginLink *link, LinkAfter after);
 extern void link_abandon(OriginLink *link);
 /* Nothing in flight, outside a transaction, nothing half-said. */
 extern bool link_is_quiet(const OriginLink *link);
-extern uint8 link_status(const OriginLink *link);	/* last transaction status */
+extern uint8 link_status(const OriginLink *link);	/* last transaction status; see link_begin */
 /* Ends it: politely (Terminate, wait for the origin's end) when idle, at once when not. Exchanges in flight get LINK_LOST. */
 extern void link_close(OriginLink *link);
 extern void link_free(OriginLink *link);	/* after BROKEN only, by the pool */
@@ -185,6 +185,13 @@ extern void link_set_client(OriginLink *link, uint32 client_row);
 /* Called once when the link breaks, after the LINK_LOST of what was in flight: the pointer is dead for the holder then. NULL: nobody. */
 extern void link_on_lost(OriginLink *link, void (*on_lost) (void *owner), void *owner);
 extern void link_break_now(OriginLink *link);	/* memory ran out in the middle of asking */
+/*
+ * Sends a BEGIN (or START TRANSACTION) of a client in front of what is asked next; its answer is seen by nobody, and the link counts as in a transaction at once. There is no Sync
+ * behind it: if it fails the origin ignores what follows, the link breaks, and what was asked behind it gets LINK_LOST with the error, `unsent`. That holds for
+ * one exchange: ask no other while link_beginning. keep_portal: the unnamed portal stays, as after an extended BEGIN of the client's.
+ */
+extern bool link_begin(OriginLink *link, Bytes text, bool keep_portal);
+extern bool link_beginning(const OriginLink *link);
 /* Puts the link into a failed transaction, as its client believes it is in one: begins one (begin), or fails the one it is in. */
 extern bool link_fail_transaction(OriginLink *link, bool begin);
 /* A client message was sent only in part (true) or its rest has followed (false). */

@@ -17,6 +17,7 @@ typedef enum LinkPurpose
 	PURPOSE_CLIENT,
 	PURPOSE_SETTINGS,			/* brings the link into a settings vector */
 	PURPOSE_RESET,				/* cleans it */
+	PURPOSE_BEGIN,				/* begins the transaction of what is asked behind it; without a Sync */
 	PURPOSE_FAIL,				/* makes a failed transaction: its error is wanted */
 	PURPOSE_ROLLBACK,			/* ends what an abandoned client left open */
 	PURPOSE_PING				/* empty: its answer tells the round trip */
@@ -65,7 +66,9 @@ struct OriginLink
 	bool		stirred;		/* SHARED: a cancel was sent; nobody else boards until it has been given back */
 
 	/* the session at the origin */
-	uint8		status;			/* of the last ReadyForQuery */
+	uint8		status;			/* of the last ReadyForQuery; TX_OPEN from link_begin on */
+	bool		beginning;		/* its BEGIN is not answered yet */
+	bool		unheeded;		/* that has failed: the origin ignores what was sent behind it */
 	const SettingsVector *settings; /* once all that is queued has run */
 	uint32		applying;		/* settings exchanges in flight */
 	LinkParameter parameters[LINK_MAX_PARAMETERS];
@@ -143,6 +146,16 @@ extern void link_own_ended(OriginLink *link, LinkPurpose purpose, bool failed);
 
 /* link_cancel.c */
 extern void link_cancel_forget(OriginLink *link);	/* the link goes away */
+
+/*
+ * Does a cancel sent now reach what the client has asked? A BEGIN in front of that is answered together with it, as the origin has no reason to send before; and if the cancel
+ * hits the BEGIN nothing runs.
+ */
+static inline bool
+link_may_cancel(const OriginLink *link)
+{
+	return link->head && (link->head->purpose == PURPOSE_CLIENT || link->head->purpose == PURPOSE_BEGIN);
+}
 
 static inline bool
 link_usable(const OriginLink *link)

@@ -97,7 +97,7 @@ end_head(OriginLink *link)
 	}
 	if (link->head == NULL)
 		link->cancel_due = false;
-	if (link->cancel_due && link->head && link->head->purpose == PURPOSE_CLIENT)
+	if (link->cancel_due && link_may_cancel(link))
 		link_cancel(link);
 	if (purpose != PURPOSE_CLIENT)
 		link_own_ended(link, purpose, failed);
@@ -177,7 +177,7 @@ pass_error(OriginLink *link, LinkExchange *e, const Frame *frame, const Ask *ask
 	e->failed = true;
 	if (e->purpose == PURPOSE_CLIENT)
 		counter_add(link->target.counters, COUNT_ERRORS, 1);
-	else if (e->purpose == PURPOSE_SETTINGS)
+	else if (e->purpose == PURPOSE_SETTINGS || e->purpose == PURPOSE_BEGIN)
 		on_fatal(link, frame);
 	link_tell_owner(e, &news);
 }
@@ -289,7 +289,8 @@ on_answer(OriginLink *link, const Frame *frame, Run *run)
 			link_break(link, "08P01", "the origin sent an unexpected message");
 			return false;
 	}
-	if (frame->type == ANS_READY)
+	/* what was sent before a BEGIN ends outside its transaction */
+	if (frame->type == ANS_READY && !link->beginning)
 		link->status = status;
 	if (frame->type == ANS_COPY_IN && (e->owner == NULL || e->muted))
 	{
@@ -307,6 +308,8 @@ on_answer(OriginLink *link, const Frame *frame, Run *run)
 		run_deliver(e, run);
 		make_answers(e);
 	}
+	if (e->purpose == PURPOSE_BEGIN)
+		exchange_end_without_sync(&e->x);
 	if (exchange_done(&e->x))
 	{
 		run_deliver(e, run);

@@ -96,6 +96,9 @@ extern bool pool_is_dropped(const LinkPool *pool);
 extern const ByteBuffer *pool_parameters(LinkPool *pool, const SettingsVector *vector);
 extern void pool_learn_parameters(LinkPool *pool, const SettingsVector *vector, OriginLink *link);
 
+/* A parameter as an open link has reported it last; NULL: no link is open, or none has. */
+extern const char *pool_link_parameter(const LinkPool *pool, const char *name);
+
 /* ---- the worker's loop ---- */
 extern void pools_on_directory(Directory *directory);	/* new options, credentials, dropped origins; old pointers die; on_checkout comes later */
 extern void pools_on_note(const Note *note);	/* NOTE_RESTART_ORIGIN, NOTE_DIRECTORY (pause and resume); others are ignored */
