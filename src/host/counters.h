@@ -2,12 +2,12 @@
  * host/counters.h - the shared numbers behind the statistics views.                floor 4
  *
  * Answers: how much, how long, who is there? Owns three tables in shared memory: counters and histograms a (worker,
- * origin slot), one row a client, one row a link; and the pool rows that hold the cap of links across workers.
+ * origin slot), one row a client, one row a link; the pool rows that hold the cap of links across workers; how many clients each worker has.
  *
  * Locks: a counter has one writer (its worker) and is read without a lock. Client and link rows are written by
  * their worker under a change count (odd while changing), read by copying until it stands still. Free lists and pool rows:
  * one LWLock, held for a few instructions, never over I/O.
- * Never: read by the route to decide anything but the cap.
+ * Never: read by the route to decide anything but the cap; by the listener, to which worker a client goes.
  */
 #ifndef HYPERPOOL_HOST_COUNTERS_H
 #define HYPERPOOL_HOST_COUNTERS_H
@@ -133,6 +133,15 @@ client_row_end_change(ClientRow *row)
 	pg_write_barrier();
 	pg_atomic_write_u32(&row->change_count, pg_atomic_read_u32(&row->change_count) + 1);
 }
+
+/* ---- workers: who has how many clients ---- */
+
+/* Clients that have a row, and those that are on their way to it. */
+extern uint32 worker_load(int worker);
+extern void worker_load_coming(int worker, int change);	/* any process */
+extern void worker_load_came(int worker);	/* nobody is on the way, whatever was counted */
+extern void worker_load_open(int worker, bool open);	/* it takes clients from other workers, or does not */
+extern bool worker_is_open(int worker);
 
 /* ---- links ---- */
 
