@@ -61,6 +61,7 @@ static CountersShared *shared = NULL;
 static TimestampTz *reset_times;	/* max_origins */
 static OriginCounters *counters;	/* workers * max_origins */
 static ClientRow *clients;
+static Oid *roles;				/* of the clients, side by side: counting one's clients looks at all */
 static LinkRow *links;
 static PoolRow *pools;
 static WorkerLoad *loads;		/* workers */
@@ -75,6 +76,7 @@ typedef struct AreaLayout
 	Size		reset_times;
 	Size		counters;
 	Size		clients;
+	Size		roles;
 	Size		links;
 	Size		pools;
 	Size		loads;
@@ -99,6 +101,7 @@ area_layout(void)
 	a.reset_times = area_place(&a.total, sizeof(TimestampTz), hyperpool_max_origins);
 	a.counters = area_place(&a.total, mul_size(sizeof(OriginCounters), hyperpool_workers), hyperpool_max_origins);
 	a.clients = area_place(&a.total, sizeof(ClientRow), hyperpool_max_clients);
+	a.roles = area_place(&a.total, sizeof(Oid), hyperpool_max_clients);
 	a.links = area_place(&a.total, sizeof(LinkRow), hyperpool_max_links);
 	a.pools = area_place(&a.total, sizeof(PoolRow), hyperpool_max_pools);
 	a.loads = area_place(&a.total, sizeof(WorkerLoad), hyperpool_workers);
@@ -154,6 +157,7 @@ counters_shmem_init(void)
 	reset_times = (TimestampTz *) (area + a.reset_times);
 	counters = (OriginCounters *) (area + a.counters);
 	clients = (ClientRow *) (area + a.clients);
+	roles = (Oid *) (area + a.roles);
 	links = (LinkRow *) (area + a.links);
 	pools = (PoolRow *) (area + a.pools);
 	loads = (WorkerLoad *) (area + a.loads);
@@ -448,7 +452,7 @@ wipe_client(ClientRow *row)
 	row->family = 0;
 	row->key_len = 0;
 	row->port = 0;
-	row->role = InvalidOid;
+	client_row_set_role(row, InvalidOid);
 	row->link_row = 0;
 	row->key_pid = 0;
 	memset(row->addr, 0, sizeof(row->addr));
@@ -522,6 +526,13 @@ client_row_set_state(ClientRow *row, ClientState state, TimestampTz now)
 	client_row_end_change(row);
 }
 
+void
+client_row_set_role(ClientRow *row, Oid role)
+{
+	row->role = role;
+	roles[client_row_number(row)] = role;
+}
+
 bool
 client_row_read(int number, ClientRow *copy)
 {
@@ -539,10 +550,12 @@ client_row_read(int number, ClientRow *copy)
 int
 client_rows_of_role(Oid role)
 {
+	const Oid  *of = roles;
+	int			high = shared->clients_high;
 	int			n = 0;
 
-	for (int i = 0; i < shared->clients_high; i++)
-		n += clients[i].role == role && clients[i].state != CLIENT_FREE;
+	for (int i = 0; i < high; i++)
+		n += of[i] == role;
 	return n;
 }
 

@@ -114,6 +114,7 @@ extern void client_row_free(ClientRow *row);	/* wipes the key */
 extern int	client_row_number(const ClientRow *row);
 extern ClientRow *client_row_at(int number);	/* 0 .. max_clients - 1 */
 extern int64 client_row_id(const ClientRow *row);	/* client_id of the views */
+extern void client_row_set_role(ClientRow *row, Oid role);	/* between begin and end of a change */
 extern void client_row_set_state(ClientRow *row, ClientState state, TimestampTz now);
 extern bool client_row_read(int number, ClientRow *copy);	/* a consistent copy (key wiped); false if free */
 /* How many clients of this role are connected (rolconnlimit). */
