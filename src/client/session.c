@@ -494,6 +494,12 @@ wants_messages(const ClientSession *s)
 	return s->state == SESSION_RELAYING && (s->riding || !link_is_full(s->link));
 }
 
+static bool
+may_read(const ClientSession *s)
+{
+	return wants_messages(s) && buffer_len(&s->out) < SESSION_HIGH_WATER;
+}
+
 /* The link has room again. */
 static void
 link_drained(void *owner)
@@ -501,6 +507,7 @@ link_drained(void *owner)
 	session_resume(owner);
 }
 
+/* Few clients speak while they wait: who is not to be read is watched until something comes (on_ready), which saves two system calls a query. */
 static void
 watch(ClientSession *s)
 {
@@ -510,13 +517,15 @@ watch(ClientSession *s)
 		return;
 	if (s->link && !s->riding && link_is_full(s->link))
 		link_on_drained(s->link, link_drained, s);
-	if (wants_messages(s) && buffer_len(&s->out) < SESSION_HIGH_WATER)
+	if (may_read(s))
 	{
 		events |= REACTOR_READ;
 		/* what TLS has taken already no poll will tell of */
 		if (transport_pending(&s->transport))
 			reactor_at_end(session_reactor, &s->flush_task, REACTOR_CLIENTS);
 	}
+	else
+		events |= s->source.watching & REACTOR_READ;
 	/* what is to be sent at the end of this turn need not be polled for yet */
 	if ((buffer_len(&s->out) > 0 && s->flush_task.prev == NULL) || s->transport.wants_write)
 		events |= REACTOR_WRITE;
@@ -679,7 +688,7 @@ read_all(ClientSession *s)
 {
 	do
 		session_read(s);
-	while (s->state != SESSION_CLOSED && wants_messages(s) && buffer_len(&s->out) < SESSION_HIGH_WATER && transport_pending(&s->transport));
+	while (s->state != SESSION_CLOSED && may_read(s) && transport_pending(&s->transport));
 }
 
 static void
@@ -698,8 +707,10 @@ on_ready(ReactorSource *source, int events)
 		flush_now(&s->flush_task);
 	if (handling == s && s->state != SESSION_CLOSED && (events & REACTOR_READ))
 	{
-		if (wants_messages(s))
+		if (may_read(s))
 			read_all(s);
+		else if (source->watching & REACTOR_READ)
+			(void) reactor_watch(session_reactor, source, source->watching & ~REACTOR_READ);
 		else if (!session_leave_client(s))
 			session_close(s);	/* told although not asked for: the connection is broken */
 		if (s->state != SESSION_CLOSED)
@@ -779,8 +790,7 @@ flush_now(ReactorTask *task)
 		return;
 	}
 	drained(s);
-	if (s->state != SESSION_CLOSED && s->state != SESSION_STARTING && wants_messages(s) && buffer_len(&s->out) < SESSION_HIGH_WATER &&
-		transport_pending(&s->transport))
+	if (s->state != SESSION_CLOSED && s->state != SESSION_STARTING && may_read(s) && transport_pending(&s->transport))
 		read_all(s);
 	if (s->state != SESSION_CLOSED)
 		watch(s);

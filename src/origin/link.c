@@ -520,7 +520,8 @@ link_watch(OriginLink *link)
 		return;
 	if (!link->held)
 		events |= REACTOR_READ;
-	if (buffer_len(&link->out) > 0 || link->transport.wants_write)
+	/* what is sent at the end of this turn need not be polled for yet */
+	if ((buffer_len(&link->out) > 0 && link->flush_task.prev == NULL) || link->transport.wants_write)
 		events |= REACTOR_WRITE;
 	reactor_watch(link_reactor, &link->source, events);
 }
