@@ -577,6 +577,8 @@ session_consume(ClientSession *s, Bytes in)
 			if (!s->riding)
 				continue;
 		}
+		else if (s->link == NULL)
+			s->waiter.rides = false;	/* nobody has looked at this one */
 		verdict = frame_next(&s->reader, rest, whole_max(s, rest), &frame);
 
 		/* judged by its first byte, as PostgreSQL does: its length may never make sense */

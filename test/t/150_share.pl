@@ -189,5 +189,17 @@ ok($written, 'a write among reads without end is served');
 is($writer->answer->{tags}[0], 'UPDATE 1', 'and done');
 RawClient::answers(20, grep { $_->{asked} } @few);
 
+# ---- another pool mode meanwhile: what has not been looked at does not ride because the one before it did ----
+$gateway->create('moded', 'pool_size => 2');
+$gateway->sql("SELECT hyperpool.refresh_catalog('moded')");
+my $moded = $gateway->client(database => 'moded');
+warm($moded, simple('SELECT v FROM kv WHERE k = 1'));
+$gateway->sql("SELECT hyperpool.alter_origin('moded', pool_mode => 'session')");
+$gateway->wait_for("SELECT pool_mode FROM hyperpool.pools WHERE origin = 'moded'", 'session');
+$moded->query('CREATE TEMP TABLE own AS SELECT 5 AS i');
+is($gateway->sql("SELECT sv_bound FROM hyperpool.pools WHERE origin = 'moded'"), '1', 'pool_mode session meanwhile: a temporary table has a link to itself');
+is($moded->value('SELECT i FROM own'), '5', 'and stays with its client');
+$moded->terminate;
+
 $gateway->is_unharmed('sharing');
 done_testing();
