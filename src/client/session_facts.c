@@ -118,11 +118,28 @@ forget(QueryFacts *facts)
 	memset(facts, 0, sizeof(*facts));
 }
 
+/* One text is looked at several times on its way, and often comes again: the last one needs no digest. */
+static Digest128
+digest_of_query(Bytes text)
+{
+	static uint8 last[512];
+	static size_t last_len;
+	static Digest128 last_digest;
+
+	if (text.len != last_len || memcmp(text.data, last, last_len) != 0 || last_len == 0)
+	{
+		last_digest = digest_of(without_numbers(text));
+		last_len = text.len <= sizeof(last) ? text.len : 0;
+		memcpy(last, text.data, last_len);
+	}
+	return last_digest;
+}
+
 QueryFacts *
 session_query_facts(const ClientSession *s, Bytes text)
 {
 	static RememberedQuery unsafe;
-	Digest128	digest = digest_of(without_numbers(text));
+	Digest128	digest = digest_of_query(text);
 	RememberedQuery *row = s->safe_encoding ? &remembered[digest.lo & (REMEMBERED_QUERIES - 1)] : &unsafe;
 	StatementFacts facts = {0};
 
