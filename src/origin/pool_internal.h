@@ -173,6 +173,7 @@ struct LinkPool
 	/* opening (pool_open.c) */
 	int64		backoff;		/* the last one, 0 = the last attempt went well */
 	int64		retry_at;		/* nothing is opened before */
+	bool		tries_again;	/* the first failure since all was well, and a quick one: nobody is told before the next attempt */
 	int64		addresses_asked;	/* since when they are missing, 0 = they are not */
 	char		failure_state[6];
 	char		failure[1024];

@@ -25,7 +25,7 @@ typedef struct OpenOptions
 bool
 pool_is_unreachable(const LinkPool *pool)
 {
-	return pool->retry_at > pools_now() && pool_usable(pool) == 0 && pool_count(pool, PLACE_OPENING) == 0 &&
+	return pool->retry_at > pools_now() && !pool->tries_again && pool_usable(pool) == 0 && pool_count(pool, PLACE_OPENING) == 0 &&
 		pool_is_open(pool);
 }
 
@@ -66,6 +66,7 @@ pool_opened(PoolLink *l)
 
 	pool->backoff = 0;
 	pool->retry_at = 0;
+	pool->tries_again = false;
 	if (pool_usable(pool) == 0)
 		pool->first_link_at = pools_now();
 	/* what links of the old options may have reported since the change */

@@ -22,7 +22,7 @@ $gateway->create('alone', 'pool_size => 2, share => false');
 $gateway->create('shallow', 'pool_size => 1, share_depth => 3');
 $gateway->sql("SELECT hyperpool.refresh_catalog('$_')") for qw(app alone shallow);
 
-sub at_once { my ($name) = @_; return $gateway->sql("SELECT cl_active FROM hyperpool.pools WHERE origin = '$name'"); }
+sub at_once { my ($name) = @_; return $gateway->look("SELECT cl_active FROM hyperpool.pools WHERE origin = '$name'"); }
 
 sub warm { my ($client, $messages) = @_; $gateway->ask_until_shared($client, $messages); }
 
@@ -41,7 +41,7 @@ my $most = 0;
 my $links = 0;
 while (grep { !$_->is_answered(0) } @clients)
 {
-	my ($active, $shared) = split /\|/, $gateway->sql(q{SELECT cl_active, (SELECT count(*) FROM hyperpool.links WHERE origin = 'app' AND state = 'shared') FROM hyperpool.pools WHERE origin = 'app'});
+	my ($active, $shared) = split /\|/, $gateway->look(q{SELECT cl_active, (SELECT count(*) FROM hyperpool.links WHERE origin = 'app' AND state = 'shared') FROM hyperpool.pools WHERE origin = 'app'});
 	$most = $active if $active > $most;
 	$links = $shared if $shared > $links;
 }

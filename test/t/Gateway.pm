@@ -91,6 +91,14 @@ sub alter
 	$self->sql("SELECT hyperpool.alter_origin('app', $options)");
 }
 
+# The same by a connection that stays: for what lasts shorter than a psql needs to start.
+sub look
+{
+	my ($self, $sql) = @_;
+	$self->{looker} //= RawClient->new(port => $self->{region}->port, user => scalar getpwuid($>), database => 'postgres');
+	return $self->{looker}->value($sql);
+}
+
 # Waits until the answer is the one wanted; what it was last.
 sub wait_for
 {
