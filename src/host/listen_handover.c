@@ -23,8 +23,11 @@
  */
 #define HANDOVER_PATH		PG_TEMP_FILE_PREFIX "_hyperpool.%d"
 
-/* A difference of one client in sixteen is left as it is: where many come and go, passing on costs more than it mends. */
-#define SLACK				16
+/*
+ * A difference of one client, and of one in so many, is left as it is: where clients come and go all the time, passing on costs more than it mends. But nobody is idle
+ * while another has a client to give.
+ */
+#define SLACK				32
 
 static int	my_worker = -1;
 static int	sender = -1;
@@ -92,7 +95,9 @@ worker_for_next(void)
 			least = worker_load(worker);
 		}
 	}
-	return mine > least + least / SLACK ? emptiest : my_worker;
+	if (least > 0)
+		least += 1 + least / SLACK;
+	return mine > least ? emptiest : my_worker;
 }
 
 /* ---- the way there ---- */
