@@ -170,10 +170,19 @@ link_set_shared(OriginLink *link)
 	link_ping(link);
 }
 
+/* A ping keeps nobody from the link: what is asked next stands behind it. */
+static bool
+is_pinging(const OriginLink *link)
+{
+	return link->head && link->head == link->tail && link->head->purpose == PURPOSE_PING;
+}
+
 bool
 link_is_quiet(const OriginLink *link)
 {
-	return link->head == NULL && link->status == TX_IDLE && buffer_len(&link->out) == 0 && !link->poisoned && !link->cut_message;
+	bool		silent = is_pinging(link) || (link->head == NULL && buffer_len(&link->out) == 0);
+
+	return silent && link->status == TX_IDLE && !link->poisoned && !link->cut_message;
 }
 
 uint8
@@ -234,7 +243,7 @@ link_close(OriginLink *link)
 
 	if (from == LINK_BROKEN || from == LINK_CLOSING)
 		return;
-	if (from == LINK_CONNECTING || link->head != NULL || frame_inside(&link->reader))
+	if (from == LINK_CONNECTING || (link->head != NULL && !is_pinging(link)) || frame_inside(&link->reader))
 	{
 		link_break(link, "08006", "link closed by hyperpool");
 		return;
