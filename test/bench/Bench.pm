@@ -125,7 +125,7 @@ sub start_program
 		open STDERR, '>&', \*STDOUT;
 		exec @command or POSIX::_exit(127);
 	}
-	at_end(sub { kill 'INT', $pid; waitpid $pid, 0 });
+	at_end(sub { waitpid($pid, WNOHANG) == 0 && kill('INT', $pid) && waitpid($pid, 0) });    # unless it has ended before
 	return $pid;
 }
 
