@@ -191,7 +191,7 @@ sub cached
 	my ($picture) = @_;
 	my @cells = cells(part => 'cached') or return '';
 	return section('Cached reads', <<~EOF,
-		32 clients, 1,000 hot keys, all answers in the cache after the first second. The *bare echo* (`test/bench/echo.c`) is one loop that answers recorded bytes: what any answer over a socket costs at least.
+		32 clients, 1,000 hot keys, all answers in the cache beforehand. The *bare echo* (`test/bench/echo.c`) is one loop that answers recorded bytes: what any answer over a socket costs at least.
 		Origin CPU tells who answered: Pgpool-II's memory cache does not hit in the prepared protocol here. `make bench-hit` has more of this.
 		EOF
 		$picture->('cached', 'CPU for each cached read'), table(\@cells, 'echo', $link_of, $protocol));
