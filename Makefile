@@ -32,7 +32,7 @@ endif
 BUILD = build
 STAGE = $(CURDIR)/$(BUILD)/stage
 
-.PHONY: help setup test run-tests stage unit floors model regress tap wire run-regress run-tap bench-hit bench-eviction demo demo-stop
+.PHONY: help setup test run-tests stage unit floors model regress tap wire run-regress run-tap bench bench-quick bench-docs bench-hit bench-eviction demo demo-stop
 
 help:
 	@echo 'make            builds hyperpool.so'
@@ -40,6 +40,8 @@ help:
 	@echo 'make setup      installs missing packages (Debian), or says which'
 	@echo 'make test       setup and every test; as root the servers run as $${TEST_USER:-postgres}'
 	@echo 'make unit | floors | model | regress | tap | wire       one kind of test; PROVE_TESTS="test/t/001_x.pl" picks files'
+	@echo 'make bench      hyperpool beside PgBouncer and Pgpool-II, half an hour;  make bench-quick  3 minutes;  BENCH="--only pooled" picks parts'
+	@echo 'make bench-docs the last results of make bench into docs/benchmarks.md'
 	@echo 'make bench-hit  a cache hit beside a bare echo and Pgpool-II;  make bench-eviction  the policy beside LRU and the optimum'
 	@echo 'make demo       two throw-away servers with 125 ms between them;  make demo-stop  ends them'
 
@@ -128,6 +130,17 @@ run-tap:
 		test/tools/run-tap '$(CURDIR)/$(BUILD)/tap' $(PROVE_TESTS)
 
 # ---- measuring: docs/benchmarks.md ----
+bench: stage
+	@test/bench/setup
+	@PG_CONFIG='$(PG_CONFIG)' test/bench/bench $(BENCH)
+
+bench-quick: stage
+	@test/bench/setup
+	@PG_CONFIG='$(PG_CONFIG)' test/bench/bench --quick $(BENCH)
+
+bench-docs:
+	@test/bench/docs
+
 bench-hit: stage
 	@PG_CONFIG='$(PG_CONFIG)' test/bench/hit --setup
 
