@@ -89,6 +89,8 @@ typedef struct ClientSession
 	uint8		moves;			/* how often it was asked elsewhere, as it stood behind one that stood still */
 	bool		riding;			/* `link` is shared: it is where its exchanges are, but not held */
 	bool		ride_parses;	/* one of them holds a Parse */
+	bool		ride_uses_unnamed;	/* one of them binds the unnamed statement of an earlier exchange */
+	bool		next_uses_unnamed;	/* so does the one found to ride */
 	bool		alone;			/* the next exchange does not ride */
 	bool		holding_messages;	/* until the exchange in flight has ended */
 	uint16		risky;			/* asks in flight that give or take names */
