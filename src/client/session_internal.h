@@ -222,7 +222,8 @@ extern void session_ride_ended(ClientSession *s, const LinkExchange *e);
 extern void session_ride_over(ClientSession *s);	/* nothing of it is in flight any more */
 extern void session_ride_leave(ClientSession *s);	/* gives up what is */
 extern void session_ride_moved(ClientSession *s);
-extern bool session_ride_parks(const ClientSession *s);	/* its answer is not passed on before it has ended */
+extern bool session_ride_parks(const ClientSession *s, const LinkExchange *e);	/* its answer is not passed on before it has ended */
+extern void session_ride_park(ClientSession *s, LinkExchange *e, Bytes bytes);
 extern void session_ride_unpark(ClientSession *s);
 extern bool session_ride_hit_by_stray(const ClientSession *s, LinkExchange *e, const LinkNews *news);
 extern void session_ride_again(ClientSession *s);

@@ -371,12 +371,22 @@ session_ride_moved(ClientSession *s)
 
 /*
  * A cancel is sent only while its own statement is the oldest on the link, so nothing of the answers of those behind it has come by then: they are parked until
- * they have ended, and whoever is hit by mistake is asked again.
+ * they have ended, and whoever is hit by mistake is asked again. Not so what is longer than may be parked.
  */
 bool
-session_ride_parks(const ClientSession *s)
+session_ride_parks(const ClientSession *s, const LinkExchange *e)
 {
-	return s->riding && !s->cancelled && !s->timed_out && link_is_stirred(s->link) && s->state == SESSION_RELAYING;
+	return s->riding && !e->shown && !s->cancelled && !s->timed_out && link_is_stirred(s->link) && s->state == SESSION_RELAYING;
+}
+
+void
+session_ride_park(ClientSession *s, LinkExchange *e, Bytes bytes)
+{
+	buffer_put(&s->parked, bytes.data, bytes.len);
+	if (buffer_len(&s->parked) < (size_t) hyperpool_share_buffer * 1024)
+		return;
+	e->shown = true;
+	session_ride_unpark(s);
 }
 
 void
@@ -384,9 +394,10 @@ session_ride_unpark(ClientSession *s)
 {
 	Bytes		parked = buffer_view(&s->parked);
 
-	if (parked.len == 0)
+	if (parked.len == 0 && !s->parked.failed)
 		return;
 	buffer_put(&s->out, parked.data, parked.len);
+	s->out.failed |= s->parked.failed;
 	buffer_free(&s->parked);
 	session_flush(s);
 }
@@ -395,7 +406,7 @@ session_ride_unpark(ClientSession *s)
 bool
 session_ride_hit_by_stray(const ClientSession *s, LinkExchange *e, const LinkNews *news)
 {
-	if (!session_ride_parks(s) || !bytes_equal_str(message_error_field(news->bytes, 'C'), "57014"))
+	if (!session_ride_parks(s, e) || !bytes_equal_str(message_error_field(news->bytes, 'C'), "57014"))
 		return false;
 	e->muted = true;
 	e->again = true;

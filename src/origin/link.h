@@ -116,6 +116,7 @@ struct LinkExchange
 	bool		runs;			/* the owner's: something is executed */
 	bool		unrun;			/* the owner's: refused before anything of it was executed */
 	bool		again;			/* the owner's: its answer is of no use, it is to be asked again when it has ended */
+	bool		shown;			/* the owner's: its client has been given some of the answer although that was parked: it is not asked again any more */
 	bool		paced;			/* the owner's: `digest` is set */
 	Digest128	digest;			/* the owner's: of the statement, for its pace */
 	uint32		work;			/* what it adds to the load of the link, by its pace; microseconds */

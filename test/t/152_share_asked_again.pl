@@ -112,5 +112,24 @@ for my $next ([ 'another unnamed statement', parse('', text('b')) . run('', 6), 
 	is(RawClient::outcome($client->answer), 'value-5|a', 'what it had named there it may name again');
 }
 
+# ---- parked, then cancelled itself ----
+{
+	my $client = $gateway->client(database => 'one');
+	my $long = sub { my ($n) = @_; return simple("SELECT i, repeat('x', 10000) FROM generate_series(1, $n) i, kv WHERE kv.k = 1"); };
+	warm($gateway->client(database => 'one'), $long->(2));
+	my ($locker, $reader) = behind_blocked($client, $long->(60_000));
+	sleep 0.1;
+	$reader->cancel;
+	is(RawClient::outcome($reader->answer), '57014', 'a neighbour is cancelled');
+	sleep 0.1;
+	$client->cancel;
+	my $answer = $client->answer(60);
+	ok($answer->{types} =~ /^TD*(CZ|EZ)$/, 'what was parked comes before the rest (' . length($answer->{types}) . ' messages)');
+	my $at = 0;
+	my $wrong = grep { $_->[0] != ++$at } @{ $answer->{rows} };
+	is($wrong, 0, 'row by row');
+	$locker->query('ROLLBACK');
+}
+
 $gateway->is_unharmed('asked again');
 done_testing();
