@@ -489,7 +489,12 @@ session_ride_cancel(ClientSession *s, Refusal refusal)
 	session_flush(s);
 	counter_add(s->counters, COUNT_REFUSED, 1);
 	if (--s->inflight > 0)
+	{
+		/* the next one's time begins now, as if the origin had answered */
+		s->answered_at = reactor_now(session_reactor);
+		session_arm(s);
 		return true;
+	}
 	s->holding_messages = false;
 	session_forget_asked(s);
 	session_quiet(s);

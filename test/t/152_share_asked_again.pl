@@ -131,5 +131,18 @@ for my $next ([ 'another unnamed statement', parse('', text('b')) . run('', 6), 
 	$locker->query('ROLLBACK');
 }
 
+# ---- the time limit of what stands behind one that was refused ----
+{
+	my $client = $gateway->client(database => 'brief');
+	my @other = map { $gateway->client(database => 'brief') } 1 .. 2;
+	warm($other[0], simple("SELECT v FROM kv WHERE k = 1"));
+	my ($locker, $reader) = behind_blocked($client, simple('SELECT v FROM kv WHERE k = 1') . simple('SELECT v FROM kv WHERE k = 2'));
+	is(RawClient::outcome($client->answer(3)), '57014', 'query_timeout of the first');
+	is(RawClient::outcome($client->answer(3)), '57014', 'and of the one behind it');
+	$gateway->relay('resume');
+	$reader->answer;
+	$locker->query('ROLLBACK');
+}
+
 $gateway->is_unharmed('asked again');
 done_testing();
