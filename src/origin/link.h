@@ -160,6 +160,7 @@ extern const char *link_failure(const OriginLink *link, char sqlstate[6]);
 extern ShareLoad link_load(const OriginLink *link);
 /* No more exchanges of others now: it is being cancelled or read slowly, or its outbound buffer is full. */
 extern bool link_is_shut(const OriginLink *link);
+extern bool link_is_held(const OriginLink *link);	/* a client does not take its answer */
 extern bool link_is_empty(const OriginLink *link);	/* nothing in flight */
 /* A cancel has been sent since it was shared: neighbours may be hit by it, and a reset must stand behind it. */
 extern bool link_is_stirred(const OriginLink *link);
