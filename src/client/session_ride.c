@@ -236,14 +236,14 @@ session_ride_look(ClientSession *s, Bytes in)
 
 /*
  * Parses of an earlier exchange may fail, and what is bound in this one is then another thing. And all in flight may be asked again from the first on: what that needs must
- * be there still.
+ * be there still. Where rights or a pause are to be looked at all must have ended first.
  */
 static bool
 may_follow(ClientSession *s, const RideScan *scan)
 {
 	if (s->inflight == 0)
 		return true;
-	return s->risky == 0 && !(scan->begins_bound && s->ride_parses) && !(scan->drops_unnamed && s->ride_uses_unnamed) && buffer_len(&s->asked) + scan->len <= RIDE_MAX_ASKED &&
+	return s->risky == 0 && !s->rights_stale && !(scan->begins_bound && s->ride_parses) && !(scan->drops_unnamed && s->ride_uses_unnamed) && buffer_len(&s->asked) + scan->len <= RIDE_MAX_ASKED &&
 		pool_may_follow(s->link, scan->digest);
 }
 

@@ -124,7 +124,7 @@ pool_may_follow(OriginLink *link, Digest128 digest)
 	Pace		pace = pace_of(pools.paces, digest);
 	ShareLoad	load = link_load(link);
 
-	return may_board(l) && sharing_is_quick(&pace, l->pool->rtt) && sharing_has_room(&load, &pace, SHARE_CROWDED, l->pool->share_depth);
+	return pool_is_open(l->pool) && may_board(l) && sharing_is_quick(&pace, l->pool->rtt) && sharing_has_room(&load, &pace, SHARE_CROWDED, l->pool->share_depth);
 }
 
 void

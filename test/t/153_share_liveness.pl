@@ -79,5 +79,30 @@ sub read_on
 	is(length($lazy->answer(60)->{rows}[0][0] // ''), 7 * 3_000_000, 'who did not read has his answer');
 }
 
+# ---- a client that always has something in flight ----
+{
+	my $begun = time();
+	my $paused = 0;
+	my $count = sub { return $gateway->sql(q{SELECT shared FROM hyperpool.stat_origins WHERE origin = 'app'}); };
+	my ($at, $later) = (0, 0);
+	read_on(4, sub {
+		return 1 if $later;
+		my $for = time() - $begun;
+		$gateway->sql("SELECT hyperpool.pause_origin('app')") if $for > 1 && !$paused++;
+		$at = $count->() if $for > 2 && !$at;
+		if ($at && $for > 3) { $later = $count->(); $gateway->sql("SELECT hyperpool.resume_origin('app')"); return 1; }
+		return 0;
+	});
+	is($later - $at, 0, 'a pause stops clients that always have something in flight');
+}
+{
+	my $begun = time();
+	my $taken = 0;
+	read_on(6, sub { $gateway->sql('REVOKE USAGE ON FOREIGN SERVER app FROM PUBLIC') if time() - $begun > 1 && !$taken++; return !grep { !$_->{closed} } @readers; });
+	is(scalar(grep { !$_->{closed} } @readers), 0, 'a right that is taken away, too');
+}
+
+$gateway->sql('GRANT USAGE ON FOREIGN SERVER app TO PUBLIC');
+Gateway::wait_until(sub { $gateway->can_enter('app') }, 1);
 $gateway->is_unharmed('liveness');
 done_testing();
