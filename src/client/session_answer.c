@@ -50,10 +50,16 @@ pass_bytes(ClientSession *s, LinkExchange *e, Bytes bytes)
 		if (fault_is("lose_ready") && bytes.len >= 6 && bytes.data[bytes.len - 6] == ANS_READY && ++ready_seen % 7 == 0)
 			bytes.len -= 6;
 	}
-	if (unlikely(session_ride_parks(s)))
+	if (unlikely(session_ride_parks(s, e)))
 	{
-		buffer_put(&s->parked, bytes.data, bytes.len);
+		session_ride_park(s, e, bytes);
 		return;
+	}
+	/* parked until its client has cancelled it, or said goodbye */
+	if (unlikely(buffer_len(&s->parked) > 0))
+	{
+		e->shown = true;
+		session_ride_unpark(s);
 	}
 	buffer_put(&s->out, bytes.data, bytes.len);
 	session_flush(s);

@@ -89,6 +89,8 @@ typedef struct ClientSession
 	uint8		moves;			/* how often it was asked elsewhere, as it stood behind one that stood still */
 	bool		riding;			/* `link` is shared: it is where its exchanges are, but not held */
 	bool		ride_parses;	/* one of them holds a Parse */
+	bool		ride_uses_unnamed;	/* one of them binds the unnamed statement of an earlier exchange */
+	bool		next_uses_unnamed;	/* so does the one found to ride */
 	bool		alone;			/* the next exchange does not ride */
 	bool		holding_messages;	/* until the exchange in flight has ended */
 	uint16		risky;			/* asks in flight that give or take names */
@@ -220,7 +222,8 @@ extern void session_ride_ended(ClientSession *s, const LinkExchange *e);
 extern void session_ride_over(ClientSession *s);	/* nothing of it is in flight any more */
 extern void session_ride_leave(ClientSession *s);	/* gives up what is */
 extern void session_ride_moved(ClientSession *s);
-extern bool session_ride_parks(const ClientSession *s);	/* its answer is not passed on before it has ended */
+extern bool session_ride_parks(const ClientSession *s, const LinkExchange *e);	/* its answer is not passed on before it has ended */
+extern void session_ride_park(ClientSession *s, LinkExchange *e, Bytes bytes);
 extern void session_ride_unpark(ClientSession *s);
 extern bool session_ride_hit_by_stray(const ClientSession *s, LinkExchange *e, const LinkNews *news);
 extern void session_ride_again(ClientSession *s);

@@ -33,6 +33,8 @@ typedef struct RideScan			/* of the messages of one exchange */
 	Digest128	digest;			/* of the statement whose pace counts */
 	bool		paced;
 	bool		begins_bound;	/* binds what an earlier exchange has parsed */
+	bool		uses_unnamed;	/* and that has no name */
+	bool		drops_unnamed;	/* another is unnamed behind it, or none */
 	bool		parses;
 	bool		flushed;
 	uint32		executes;
@@ -57,6 +59,7 @@ query_rides(ClientSession *s, const Frame *frame, RideScan *scan)
 	facts = session_query_facts(s, text);
 	scan->digest = facts->digest;
 	scan->paced = true;
+	scan->drops_unnamed = true;
 	return facts->kind == STATEMENT_READ && !facts->gateway && is_plain_read(s, facts->effects, session_query_proof(s, text, facts));
 }
 
@@ -81,7 +84,10 @@ forget_parsed(RideScan *scan)
 	scan->parsed = NULL;
 }
 
-/* A name that is taken or one too many goes by the ordinary route, where the origin says so. */
+/*
+ * A name that is taken or one too many goes by the ordinary route, where the origin says so. So does what takes the unnamed statement away that it has used: it could not be asked
+ * again.
+ */
 static bool
 parse_rides(ClientSession *s, const Frame *frame, RideScan *scan)
 {
@@ -92,17 +98,22 @@ parse_rides(ClientSession *s, const Frame *frame, RideScan *scan)
 		return false;
 	if (m.name.len > 0 && (names_get(&s->names, m.name) != NULL || s->names.count >= (uint32) hyperpool_max_session_statements))
 		return false;
+	if (m.name.len == 0 && scan->uses_unnamed)
+		return false;
 	scan->parses = true;
+	scan->drops_unnamed = m.name.len == 0;
 	scan->parsed_name = m.name;
 	scan->parsed = statement_intern(pools_statements(), m.text, m.types, &fresh);
 	return statement_rides(s, scan->parsed, scan);
 }
 
 static Statement *
-statement_meant(const ClientSession *s, const RideScan *scan, Bytes name)
+statement_meant(const ClientSession *s, RideScan *scan, Bytes name)
 {
 	if (scan->parses && bytes_equal(name, scan->parsed_name))
 		return scan->parsed;
+	scan->begins_bound = true;
+	scan->uses_unnamed |= name.len == 0;
 	return name.len == 0 ? s->unnamed : names_get(&s->names, name);
 }
 
@@ -113,7 +124,6 @@ bind_rides(ClientSession *s, const Frame *frame, RideScan *scan)
 
 	if (!message_read_bind(frame->body, &m))
 		return false;
-	scan->begins_bound |= !scan->parses;
 	return statement_rides(s, statement_meant(s, scan, m.statement), scan);
 }
 
@@ -126,7 +136,6 @@ describe_rides(ClientSession *s, const Frame *frame, RideScan *scan)
 		return false;
 	if (m.what == 'P')
 		return true;
-	scan->begins_bound |= !scan->parses;
 	return statement_rides(s, statement_meant(s, scan, m.name), scan);
 }
 
@@ -206,23 +215,35 @@ look(ClientSession *s, Bytes in, RideScan *scan)
 	return verdict;
 }
 
+static void
+found(ClientSession *s, const RideScan *scan)
+{
+	s->waiter.digest = scan->digest;
+	s->ride_left = scan->len;
+	s->next_uses_unnamed = scan->uses_unnamed;
+}
+
 void
 session_ride_look(ClientSession *s, Bytes in)
 {
 	RideScan	scan;
 
 	s->waiter.rides = look(s, in, &scan) == RIDE_YES;
-	s->waiter.digest = scan.digest;
-	s->ride_left = s->waiter.rides ? scan.len : 0;
+	found(s, &scan);
+	if (!s->waiter.rides)
+		s->ride_left = 0;
 }
 
-/* Parses of an earlier exchange may fail, and what is bound in this one is then another thing. */
+/*
+ * Parses of an earlier exchange may fail, and what is bound in this one is then another thing. And all in flight may be asked again from the first on: what that needs must
+ * be there still. Where rights or a pause are to be looked at all must have ended first.
+ */
 static bool
 may_follow(ClientSession *s, const RideScan *scan)
 {
 	if (s->inflight == 0)
 		return true;
-	return s->risky == 0 && !(scan->begins_bound && s->ride_parses) && buffer_len(&s->asked) + scan->len <= RIDE_MAX_ASKED &&
+	return s->risky == 0 && !s->rights_stale && !(scan->begins_bound && s->ride_parses) && !(scan->drops_unnamed && s->ride_uses_unnamed) && buffer_len(&s->asked) + scan->len <= RIDE_MAX_ASKED &&
 		pool_may_follow(s->link, scan->digest);
 }
 
@@ -234,8 +255,7 @@ session_ride_on(ClientSession *s, Bytes in)
 
 	if (verdict == RIDE_YES && may_follow(s, &scan))
 	{
-		s->waiter.digest = scan.digest;
-		s->ride_left = scan.len;
+		found(s, &scan);
 		return true;
 	}
 	if (s->inflight == 0)
@@ -252,8 +272,10 @@ session_ride_begun(ClientSession *s)
 {
 	s->tail->paced = s->waiter.rides && s->ride_left > 0;
 	s->tail->digest = s->waiter.digest;
-	if (s->riding)
-		pool_ride(s->tail, &s->waiter);
+	if (!s->riding)
+		return;
+	s->ride_uses_unnamed |= s->next_uses_unnamed;
+	pool_ride(s->tail, &s->waiter);
 }
 
 void
@@ -266,6 +288,7 @@ session_ride_over(ClientSession *s)
 	s->holding_link = false;
 	s->riding = false;
 	s->ride_parses = false;
+	s->ride_uses_unnamed = false;
 	s->ride_left = 0;
 	s->link = NULL;
 	s->tail = NULL;
@@ -296,6 +319,28 @@ session_ride_leave(ClientSession *s)
 
 /* ---- asked again ---- */
 
+/* The names that so much of what was asked has given; each was free before. */
+static void
+take_names_back(ClientSession *s, size_t len)
+{
+	FrameReader reader = {.side = FRAME_FROM_CLIENT};
+	Bytes		asked = bytes_of(buffer_view(&s->asked).data, Min(len, buffer_len(&s->asked)));
+	Frame		frame;
+
+	while (frame_next(&reader, asked, SESSION_WHOLE_MAX, &frame) == FRAME_WHOLE)
+	{
+		ParseMessage m;
+		Statement  *gone;
+
+		asked = bytes_of(asked.data + frame.raw.len, asked.len - frame.raw.len);
+		if (frame.type != MSG_PARSE || !message_read_parse(frame.body, &m) || m.name.len == 0)
+			continue;
+		gone = names_take(&s->names, m.name);
+		if (gone)
+			statement_unref(pools_statements(), gone);
+	}
+}
+
 /* All that is asked and not answered is put back in front of what the client has sent since, and goes its whole way again. */
 static void
 ask_again(ClientSession *s)
@@ -303,6 +348,7 @@ ask_again(ClientSession *s)
 	session_cache_abort(s);
 	buffer_free(&s->parked);
 	link_disown_all(s->link, s);
+	take_names_back(s, buffer_len(&s->asked));
 	if (!session_put_back_asked(s))
 	{
 		session_fatal(s, REFUSE_MEMORY, NULL);
@@ -325,12 +371,22 @@ session_ride_moved(ClientSession *s)
 
 /*
  * A cancel is sent only while its own statement is the oldest on the link, so nothing of the answers of those behind it has come by then: they are parked until
- * they have ended, and whoever is hit by mistake is asked again.
+ * they have ended, and whoever is hit by mistake is asked again. Not so what is longer than may be parked.
  */
 bool
-session_ride_parks(const ClientSession *s)
+session_ride_parks(const ClientSession *s, const LinkExchange *e)
 {
-	return s->riding && !s->cancelled && !s->timed_out && link_is_stirred(s->link) && s->state == SESSION_RELAYING;
+	return s->riding && !e->shown && !s->cancelled && !s->timed_out && link_is_stirred(s->link) && s->state == SESSION_RELAYING;
+}
+
+void
+session_ride_park(ClientSession *s, LinkExchange *e, Bytes bytes)
+{
+	buffer_put(&s->parked, bytes.data, bytes.len);
+	if (buffer_len(&s->parked) < (size_t) hyperpool_share_buffer * 1024)
+		return;
+	e->shown = true;
+	session_ride_unpark(s);
 }
 
 void
@@ -338,9 +394,10 @@ session_ride_unpark(ClientSession *s)
 {
 	Bytes		parked = buffer_view(&s->parked);
 
-	if (parked.len == 0)
+	if (parked.len == 0 && !s->parked.failed)
 		return;
 	buffer_put(&s->out, parked.data, parked.len);
+	s->out.failed |= s->parked.failed;
 	buffer_free(&s->parked);
 	session_flush(s);
 }
@@ -349,7 +406,7 @@ session_ride_unpark(ClientSession *s)
 bool
 session_ride_hit_by_stray(const ClientSession *s, LinkExchange *e, const LinkNews *news)
 {
-	if (!session_ride_parks(s) || !bytes_equal_str(message_error_field(news->bytes, 'C'), "57014"))
+	if (!session_ride_parks(s, e) || !bytes_equal_str(message_error_field(news->bytes, 'C'), "57014"))
 		return false;
 	e->muted = true;
 	e->again = true;
@@ -425,13 +482,19 @@ session_ride_cancel(ClientSession *s, Refusal refusal)
 	link_disown(e);
 	if (e == s->tail)
 		s->tail = NULL;
+	take_names_back(s, e->asked_len);
 	session_ride_ended(s, e);
 	message_put_refusal(&s->out, "ERROR", refusal, pool_origin_name(s->pool));
 	message_put_ready(&s->out, TX_IDLE);
 	session_flush(s);
 	counter_add(s->counters, COUNT_REFUSED, 1);
 	if (--s->inflight > 0)
+	{
+		/* the next one's time begins now, as if the origin had answered */
+		s->answered_at = reactor_now(session_reactor);
+		session_arm(s);
 		return true;
+	}
 	s->holding_messages = false;
 	session_forget_asked(s);
 	session_quiet(s);

@@ -116,6 +116,7 @@ struct LinkExchange
 	bool		runs;			/* the owner's: something is executed */
 	bool		unrun;			/* the owner's: refused before anything of it was executed */
 	bool		again;			/* the owner's: its answer is of no use, it is to be asked again when it has ended */
+	bool		shown;			/* the owner's: its client has been given some of the answer although that was parked: it is not asked again any more */
 	bool		paced;			/* the owner's: `digest` is set */
 	Digest128	digest;			/* the owner's: of the statement, for its pace */
 	uint32		work;			/* what it adds to the load of the link, by its pace; microseconds */
@@ -159,6 +160,7 @@ extern const char *link_failure(const OriginLink *link, char sqlstate[6]);
 extern ShareLoad link_load(const OriginLink *link);
 /* No more exchanges of others now: it is being cancelled or read slowly, or its outbound buffer is full. */
 extern bool link_is_shut(const OriginLink *link);
+extern bool link_is_held(const OriginLink *link);	/* a client does not take its answer */
 extern bool link_is_empty(const OriginLink *link);	/* nothing in flight */
 /* A cancel has been sent since it was shared: neighbours may be hit by it, and a reset must stand behind it. */
 extern bool link_is_stirred(const OriginLink *link);

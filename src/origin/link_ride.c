@@ -43,6 +43,12 @@ link_is_shut(const OriginLink *link)
 }
 
 bool
+link_is_held(const OriginLink *link)
+{
+	return link->held;
+}
+
+bool
 link_is_empty(const OriginLink *link)
 {
 	return link->head == NULL;

@@ -5,13 +5,14 @@
  * shared from then on; else onto the one with the least on it. Owns what decides that for a pool; the numbers are core/sharing's.
  *
  * Shared links carry on without a break while reads come. Whoever needs a link alone and finds none idle has one cleared: nobody else boards it, and it is idle
- * when its last exchange has ended. One link is left to the riders, if there is more than one.
+ * when its last exchange has ended. One link is left to the riders for a while, if there is more than one. What stands still is not worth clearing: it may do so for long.
  */
 #include "postgres.h"
 
 #include "origin/pool_internal.h"
 
 #define RIDE_SCAN	128			/* shared links looked at for one */
+#define KEPT_US		100000		/* who has waited for a link to himself for so long is given the last one that riders have: the others may be bound, or held for ever */
 
 bool
 pool_rider_is_quick(const LinkPool *pool, const PoolWaiter *waiter)
@@ -123,7 +124,7 @@ pool_may_follow(OriginLink *link, Digest128 digest)
 	Pace		pace = pace_of(pools.paces, digest);
 	ShareLoad	load = link_load(link);
 
-	return may_board(l) && sharing_is_quick(&pace, l->pool->rtt) && sharing_has_room(&load, &pace, SHARE_CROWDED, l->pool->share_depth);
+	return pool_is_open(l->pool) && may_board(l) && sharing_is_quick(&pace, l->pool->rtt) && sharing_has_room(&load, &pace, SHARE_CROWDED, l->pool->share_depth);
 }
 
 void
@@ -139,6 +140,15 @@ pool_observe(const LinkExchange *e)
 
 /* ---- clearing ---- */
 
+/* Will what is on it end soon? */
+static bool
+goes_on(const PoolLink *l)
+{
+	ShareLoad	load = link_load(l->link);
+
+	return !link_is_held(l->link) && load.head_for <= sharing_patience(load.rtt);
+}
+
 static PoolLink *
 least_loaded(const LinkPool *pool)
 {
@@ -150,7 +160,7 @@ least_loaded(const LinkPool *pool)
 	{
 		uint32		depth = link_load(l->link).depth;
 
-		if (l->clearing || depth >= least)
+		if (l->clearing || depth >= least || !goes_on(l))
 			continue;
 		best = l;
 		least = depth;
@@ -173,17 +183,34 @@ count_clearing(const LinkPool *pool)
 	uint32		n = 0;
 
 	for (const PoolLink *l = pool->lists[PLACE_SHARED].head; l != NULL; l = l->next)
-		n += l->clearing ? 1 : 0;
+		n += l->clearing && goes_on(l) ? 1 : 0;
 	return n;
+}
+
+/* Those whose statement has come to be slow meanwhile wait among the riders, and those behind them wait for them. */
+static uint32
+count_alone(const LinkPool *pool)
+{
+	const PoolWaiter *rider = queue_head(pool, QUEUE_RIDERS);
+
+	return pool->queues[QUEUE_ALONE].count + (rider != NULL && !pool_rider_is_quick(pool, rider) ? 1 : 0);
+}
+
+static uint32
+count_kept(const LinkPool *pool)
+{
+	const PoolWaiter *first = queue_head(pool, pool->queues[QUEUE_ALONE].count > 0 ? QUEUE_ALONE : QUEUE_RIDERS);
+
+	return pool_usable(pool) > 1 && pools_now() - first->since < KEPT_US ? 1 : 0;
 }
 
 /* For each who waits for a link to himself one is cleared, but for the last link if there are others. */
 void
 pool_clear_for_waiters(LinkPool *pool)
 {
-	uint32		wanted = pool->queues[QUEUE_ALONE].count;
+	uint32		wanted = count_alone(pool);
 	uint32		shared = pool_count(pool, PLACE_SHARED);
-	uint32		kept = pool_usable(pool) > 1 ? 1 : 0;
+	uint32		kept = wanted > 0 ? count_kept(pool) : 0;
 	uint32		clearing;
 
 	if (wanted == 0 || shared <= kept || pool_count(pool, PLACE_IDLE) > 0)
