@@ -32,7 +32,7 @@ endif
 BUILD = build
 STAGE = $(CURDIR)/$(BUILD)/stage
 
-.PHONY: help setup test run-tests stage unit fuzz floors model regress tap wire run-regress run-tap bench-hit bench-eviction demo demo-stop
+.PHONY: help setup test test-asan run-tests stage unit fuzz floors model regress tap wire run-regress run-tap bench-hit bench-eviction demo demo-stop
 
 help:
 	@echo 'make            builds hyperpool.so'
@@ -201,7 +201,14 @@ run-tap:
 	@rm -rf $(BUILD)/tap && mkdir -p $(BUILD)/tap/tmp_check/log
 	@test/tools/test-config '$(STAGE)' > $(BUILD)/tap/tap.conf
 	@PROVE='$(PROVE)' PGXS_TEST='$(top_builddir)/src/test' BINDIR='$(bindir)' $(TEST_ENV) \
-		test/tools/run-tap '$(CURDIR)/$(BUILD)/tap' $(PROVE_TESTS)
+		$(if $(SANITIZED),SANITIZED='$(CURDIR)/$(SANITIZED)') test/tools/run-tap '$(CURDIR)/$(BUILD)/tap' $(PROVE_TESTS)
+
+# ---- the same servers, with a hyperpool full of sanitizers; some ten minutes ----
+ASAN_TESTS ?= $(addsuffix .pl,$(addprefix test/t/,020_login_hba 021_login_methods 032_pool_modes 037_ends_of_links 040_state_leaks 041_cancel 050_bad_input \
+	052_fuzzed_gateway 080_wire 110_cache_sql 132_cache_isolation 133_cache_writes 134_cache_flights 137_cache_descriptions))
+
+test-asan: setup
+	@MAKE='$(MAKE)' test/tools/asan $(ASAN_TESTS)
 
 # ---- measuring: docs/benchmarks.md ----
 bench-hit: stage

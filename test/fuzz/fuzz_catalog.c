@@ -407,6 +407,9 @@ check_order(const Facts *less, const Facts *more)
 
 		draw(less, kinds[i % lengthof(kinds)], names[i / lengthof(kinds)], &a);
 		draw(more, kinds[i % lengthof(kinds)], names[i / lengthof(kinds)], &b);
+		/* a name that is not known is the worst: the arrays whose names are not kept for their harmlessness become known by what makes them worse */
+		if (a.reason == REASON_UNKNOWN_FUNCTION)
+			continue;
 		FUZZ_CHECK(a.reason == REASON_CACHEABLE || b.reason != REASON_CACHEABLE);
 		FUZZ_CHECK(a.writes <= b.writes);
 		FUZZ_CHECK(a.clean || !b.clean);
