@@ -188,9 +188,8 @@ check_proof(const Proof *p, const Facts *facts, const DatabaseSlots *slots)
 {
 	FUZZ_CHECK(p->reason < REASON_LIMIT && p->writes <= WRITES_ANYTHING && p->nreads <= PROOF_SLOTS && p->nwritten <= PROOF_SLOTS);
 	FUZZ_CHECK((p->reason == REASON_CACHEABLE) == (p->nreads > 0));
-	FUZZ_CHECK(p->reason != REASON_CACHEABLE || (facts && p->writes != WRITES_ANYTHING));
+	FUZZ_CHECK(p->reason != REASON_CACHEABLE || (facts && p->writes == WRITES_NOTHING));
 	FUZZ_CHECK((p->writes == WRITES_NOTHING || facts == NULL) == (p->nwritten == 0));
-	FUZZ_CHECK(!p->clean || p->writes != WRITES_ANYTHING);
 	if (p->reason == REASON_CACHEABLE)
 		FUZZ_CHECK(holds(p->reads, p->nreads, PROOF_SLOT_GLOBAL) && holds(p->reads, p->nreads, slots->cluster) && holds(p->reads, p->nreads, slots->catalog));
 	if (facts && p->writes == WRITES_ANYTHING)
