@@ -281,7 +281,7 @@ on_answer(OriginLink *link, const Frame *frame, Run *run)
 	}
 	if (frame->type == ANS_READY)
 		link->status = status;
-	if (frame->type == ANS_COPY_IN && (e->owner == NULL || e->muted))
+	if (frame->type == ANS_COPY_IN && (e->owner == NULL || e->muted || e->ended))
 	{
 		link_break(link, "08006", "its client left before it had sent its copy data");
 		return false;
