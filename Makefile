@@ -32,7 +32,7 @@ endif
 BUILD = build
 STAGE = $(CURDIR)/$(BUILD)/stage
 
-.PHONY: help setup test run-tests stage unit floors model regress tap wire run-regress run-tap bench bench-quick bench-docs bench-hit bench-eviction demo demo-stop
+.PHONY: help setup test test-asan run-tests stage unit fuzz floors model regress tap wire run-regress run-tap bench bench-quick bench-docs bench-hit bench-eviction demo demo-stop
 
 help:
 	@echo 'make            builds hyperpool.so'
@@ -78,9 +78,87 @@ $(BUILD)/unit/test_%: $(BUILD)/unit/test_%.o $(UNIT_OBJS)
 .PRECIOUS: $(BUILD)/unit/test_%.o
 -include $(UNIT_OBJS:.o=.d) $(UNIT_TESTS:=.d)
 
-unit: $(UNIT_TESTS)
+# The fuzz targets, with a main that replays their corpora.
+FUZZ_TARGETS = $(patsubst test/fuzz/fuzz_%.c,%,$(wildcard test/fuzz/fuzz_*.c))
+FUZZ_REPLAYS = $(FUZZ_TARGETS:%=$(BUILD)/unit/replay_%)
+
+$(BUILD)/unit/replay_%.o: test/fuzz/fuzz_%.c
+	@mkdir -p $(@D)
+	$(UNIT_CC) $(UNIT_CFLAGS) -DFUZZ_REPLAY -c -o $@ $<
+
+$(BUILD)/unit/replay_%: $(BUILD)/unit/replay_%.o $(UNIT_OBJS)
+	$(UNIT_CC) $(UNIT_SANITIZE) -o $@ $^ $(FUZZ_LIBS) -lssl -lcrypto
+
+# One target is about files of the server: with its headers and its small libraries, and the target stands for the rest of it. There an empty list is
+# NULL, and clang would have NULL + 0 for an error.
+CATALOG_FILES = origin/catalog_ask origin/catalog_classes origin/catalog_closure origin/catalog_doubt
+CATALOG_FLAGS = -I$(shell $(PG_CONFIG) --includedir) -isystem $(shell $(PG_CONFIG) --includedir-server) -Wno-unused-parameter -fno-sanitize=pointer-overflow
+CATALOG_LIBS  = -L$(shell $(PG_CONFIG) --pkglibdir) -L$(shell $(PG_CONFIG) --libdir) -lpgcommon -lpgport
+
+$(CATALOG_FILES:%=$(BUILD)/unit/%.o) $(BUILD)/unit/replay_catalog.o: UNIT_CFLAGS += $(CATALOG_FLAGS)
+$(BUILD)/unit/replay_catalog: $(CATALOG_FILES:%=$(BUILD)/unit/%.o)
+$(BUILD)/unit/replay_catalog: FUZZ_LIBS = $(CATALOG_LIBS)
+
+.PRECIOUS: $(BUILD)/unit/replay_%.o
+-include $(FUZZ_REPLAYS:=.d)
+
+unit: $(UNIT_TESTS) $(FUZZ_REPLAYS)
 	@test -n '$(UNIT_TESTS)' || { echo 'no unit tests in test/unit/' >&2; exit 1; }
-	@prove --exec '' $(UNIT_TESTS)
+	@prove --exec '' $(UNIT_TESTS) $(FUZZ_REPLAYS)
+
+# ---- fuzz: the same targets under libFuzzer; needs clang ----
+FUZZ_CC      ?= $(firstword $(foreach c,clang clang-19 clang-18 clang-17 clang-16 clang-15 clang-14,$(if $(shell command -v $(c)),$(c))) clang)
+FUZZ_SECONDS ?= 60
+FUZZ_SANITIZE = -fsanitize=address,undefined -fno-sanitize-recover=all
+FUZZ_CFLAGS   = -std=gnu11 -g -O1 -fno-omit-frame-pointer -Wall -Wextra $(WERROR) $(FUZZ_SANITIZE) -Isrc -MMD -MP
+FUZZ_OBJS     = $(patsubst src/%.c,$(BUILD)/fuzz/%.o,$(wildcard src/core/*.c))
+FUZZERS       = $(FUZZ_TARGETS:%=$(BUILD)/fuzz/fuzz_%)
+
+$(BUILD)/fuzz/%.o: src/%.c
+	@mkdir -p $(@D)
+	$(FUZZ_CC) $(FUZZ_CFLAGS) -fsanitize=fuzzer-no-link -c -o $@ $<
+
+$(BUILD)/fuzz/fuzz_%.o: test/fuzz/fuzz_%.c
+	@mkdir -p $(@D)
+	$(FUZZ_CC) $(FUZZ_CFLAGS) -c -o $@ $<
+
+# An archive, so that a target is linked with what it needs alone, and its coverage is of that.
+$(BUILD)/fuzz/core.a: $(FUZZ_OBJS)
+	@rm -f $@ && ar rcs $@ $^
+
+$(BUILD)/fuzz/fuzz_%: $(BUILD)/fuzz/fuzz_%.o $(BUILD)/fuzz/core.a
+	$(FUZZ_CC) $(FUZZ_SANITIZE) -fsanitize=fuzzer -o $@ $^ $(FUZZ_LIBS)
+
+# Without sanitizers, whose own branches nothing should take, for the coverage of what was found.
+FUZZ_PLAIN    = $(FUZZ_TARGETS:%=$(BUILD)/fuzz/plain_%)
+FUZZ_PLAIN_OBJS = $(FUZZ_OBJS:$(BUILD)/fuzz/%=$(BUILD)/fuzz/plain/%)
+$(FUZZ_PLAIN:=.o): FUZZ_SANITIZE =
+
+$(BUILD)/fuzz/plain/%.o: FUZZ_SANITIZE = -fno-inline -fsanitize=fuzzer-no-link
+$(BUILD)/fuzz/plain/%.o: src/%.c
+	@mkdir -p $(@D)
+	$(FUZZ_CC) $(FUZZ_CFLAGS) -c -o $@ $<
+
+$(BUILD)/fuzz/plain/core.a: $(FUZZ_PLAIN_OBJS)
+	@rm -f $@ && ar rcs $@ $^
+
+$(BUILD)/fuzz/plain_%.o: test/fuzz/fuzz_%.c
+	@mkdir -p $(@D)
+	$(FUZZ_CC) $(FUZZ_CFLAGS) -c -o $@ $<
+
+$(BUILD)/fuzz/plain_%: $(BUILD)/fuzz/plain_%.o $(BUILD)/fuzz/plain/core.a
+	$(FUZZ_CC) -fsanitize=fuzzer -o $@ $^ $(FUZZ_LIBS)
+
+$(CATALOG_FILES:%=$(BUILD)/fuzz/%.o) $(CATALOG_FILES:%=$(BUILD)/fuzz/plain/%.o) $(BUILD)/fuzz/fuzz_catalog.o $(BUILD)/fuzz/plain_catalog.o: FUZZ_CFLAGS += $(CATALOG_FLAGS)
+$(BUILD)/fuzz/fuzz_catalog: $(CATALOG_FILES:%=$(BUILD)/fuzz/%.o)
+$(BUILD)/fuzz/plain_catalog: $(CATALOG_FILES:%=$(BUILD)/fuzz/plain/%.o)
+$(BUILD)/fuzz/fuzz_catalog $(BUILD)/fuzz/plain_catalog: FUZZ_LIBS = $(CATALOG_LIBS)
+
+.PRECIOUS: $(BUILD)/fuzz/fuzz_%.o $(BUILD)/fuzz/plain_%.o
+-include $(FUZZ_OBJS:.o=.d) $(FUZZ_PLAIN_OBJS:.o=.d) $(FUZZERS:=.d)
+
+fuzz: $(FUZZERS) $(FUZZ_PLAIN)
+	@FUZZ_SECONDS='$(FUZZ_SECONDS)' test/fuzz/run $(FUZZ)
 
 floors:
 	@test/tools/floors
@@ -127,7 +205,14 @@ run-tap:
 	@rm -rf $(BUILD)/tap && mkdir -p $(BUILD)/tap/tmp_check/log
 	@test/tools/test-config '$(STAGE)' > $(BUILD)/tap/tap.conf
 	@PROVE='$(PROVE)' PGXS_TEST='$(top_builddir)/src/test' BINDIR='$(bindir)' $(TEST_ENV) \
-		test/tools/run-tap '$(CURDIR)/$(BUILD)/tap' $(PROVE_TESTS)
+		$(if $(SANITIZED),SANITIZED='$(CURDIR)/$(SANITIZED)') test/tools/run-tap '$(CURDIR)/$(BUILD)/tap' $(PROVE_TESTS)
+
+# ---- the same servers, with a hyperpool full of sanitizers; some ten minutes ----
+ASAN_TESTS ?= $(addsuffix .pl,$(addprefix test/t/,020_login_hba 021_login_methods 032_pool_modes 037_ends_of_links 040_state_leaks 041_cancel 050_bad_input \
+	052_fuzzed_gateway 080_wire 110_cache_sql 132_cache_isolation 133_cache_writes 134_cache_flights 137_cache_descriptions))
+
+test-asan: setup
+	@MAKE='$(MAKE)' test/tools/asan $(ASAN_TESTS)
 
 # ---- measuring: docs/benchmarks.md ----
 bench: stage

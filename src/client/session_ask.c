@@ -499,6 +499,8 @@ terminate(ClientSession *s)
 		session_close_after_flush(s);
 	else
 	{
+		/* it may turn out to have asked for a copy, whose data will never come */
+		s->tail->ended = true;
 		session_set_state(s, SESSION_LEAVING);
 		session_set_timer(s, pool_query_timeout(s->pool));	/* no other limit is its business any more */
 	}

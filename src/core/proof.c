@@ -353,6 +353,8 @@ draw_read(Drawing *d, const Mention *mention, const RelationRow *row)
 static void
 draw_write(Drawing *d, const RelationRow *row)
 {
+	/* whatever kind the text is said to be of */
+	blame(d, RANK_TEXT, REASON_NOT_A_READ, NULL);
 	d->writes_relations = true;
 	if (row->flags & RELATION_WRITES_ANYTHING)
 		d->writes_anything = true;

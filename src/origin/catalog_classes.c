@@ -326,7 +326,11 @@ raise_by_part(Closure *c, CatalogType *t, Oid part)
 	}
 	p = closure_find_type(c, part);
 	if (p == NULL)
-		return raise_class(&t->read, NAME_VOLATILE) | raise_class(&t->full, NAME_VOLATILE);
+	{
+		moved = raise_class(&t->read, NAME_VOLATILE);
+		moved |= raise_class(&t->full, NAME_VOLATILE);
+		return moved;
+	}
 	moved = !t->has_time && p->has_time;
 	t->has_time |= moved;
 	moved |= raise_class(&t->read, p->read);

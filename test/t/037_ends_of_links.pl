@@ -89,5 +89,19 @@ like($client->query('INSERT INTO kept VALUES (8)')->{error}{C}, qr/^08/, 'a tran
 is($client->{status}, 'E', 'as a failed transaction');
 $client->query('ROLLBACK');
 is($client->value('SELECT count(*) FROM kept WHERE i IN (7, 8)'), '0', 'nothing of it was done');
+
+# ---- goodbye said before it is known that a copy was asked for: its data will never come ----
+my $copy = RawClient::message('Q', "COPY kept FROM STDIN\0");
+my $extended = RawClient::message('P', "\0COPY kept FROM STDIN\0\0\0") . RawClient::message('B', "\0" x 8) . RawClient::message('E', "\0" x 5) . RawClient::message('S', '');
+for ([ 'a simple Query', $copy ], [ 'an extended one', $extended ])
+{
+	my ($what, $bytes) = @$_;
+	my $leaver = $gateway->client;
+	$leaver->put_raw($bytes . RawClient::message('X', ''));
+	ok($leaver->is_closed(10), "$what: COPY and Terminate in one segment end the connection");
+	$leaver->vanish;
+	is($gateway->wait_for(q{SELECT count(*) FROM hyperpool.clients WHERE state = 'closing'}, '0', 10), '0', "$what: the client has gone");
+	is($gateway->wait_for(q{SELECT count(*) FROM hyperpool.links WHERE state = 'active'}, '0', 10), '0', "$what: and holds no link");
+}
 $gateway->is_unharmed('afterwards');
 done_testing();

@@ -444,6 +444,9 @@ TEST(writes)
 		{C, STATEMENT_COPY, EFFECT_COPY, 0, "r orders", REASON_NOT_A_READ, "", "", NONE, true},
 		{C, STATEMENT_WRITE, DML, 0, "w r1;w r2;w r3;w r4;w r5;w r6;w r7;w r8;w r9;w r10;w r11;w r12;w r13;w r14;w r15;w r16", REASON_NOT_A_READ, "", "",
 		WRITES_RELATIONS, "101 102 103 104 105 106 107 108 109 110 111 112 113 114 115 116 1003", true},
+		/* analysis says WRITE of these; if it should not, they are no reads all the same */
+		{C, STATEMENT_READ, 0, 0, "r items;w orders", REASON_NOT_A_READ, "", "", WRITES_RELATIONS, "7 1003", true},
+		{C, STATEMENT_READ, 0, 0, "w orders;w r1;w r2;w r3;w r4;w r5;w r6;w r7;w r8;w r9;w r10;w r11;w r12;w r13;w r14;w r15;w r16", REASON_NOT_A_READ, "", "", ANY, true},
 		{C, STATEMENT_WRITE, DML, 0, "w r1;w r2;w r3;w r4;w r5;w r6;w r7;w r8;w r9;w r10;w r11;w r12;w r13;w r14;w r15;w r16;w r17", REASON_NOT_A_READ, "", "", ANY, true},
 	};
 

@@ -103,6 +103,8 @@ static Target target_played;
 static Target target_control;
 static Target target_setup;		/* no host: the control connection does it */
 static Target target_ready;		/* no host: there is nothing to ask before a play */
+static const char *record_folder;	/* NULL: nothing is recorded */
+static const char *script_name;
 static Connection control;		/* waits for states of the origin; setup and teardown */
 static Connection setter;		/* runs setup and teardown, if they go another way */
 static Connection readier;		/* runs ready_query */
@@ -526,6 +528,21 @@ tls_retry(SSL *ssl, int result)
 	return e == SSL_ERROR_WANT_READ || e == SSL_ERROR_WANT_WRITE;
 }
 
+/* With --record: what a connection of the play sent and what it got, in files named after script and connection. */
+static void
+record(const Connection *c, const char *way, const void *data, size_t len)
+{
+	char		path[512];
+	FILE	   *f;
+
+	if (record_folder == NULL || c == &control || c == &setter || c == &readier)
+		return;
+	snprintf(path, sizeof(path), "%s/%s.%s.%s", record_folder, script_name, c->name, way);
+	f = fopen(path, "ab");
+	if (f == NULL || fwrite(data, 1, len, f) != len || fclose(f) != 0)
+		stop(EXIT_FAULT, "%s: %s", path, strerror(errno));
+}
+
 /* Sends what it can; true if something went out (or the way out is gone). */
 static bool
 write_some(Connection *c)
@@ -544,7 +561,10 @@ write_some(Connection *c)
 	else
 		n = send(c->fd, c->out.data + c->out.start, len, MSG_NOSIGNAL);
 	if (n > 0)
+	{
+		record(c, "sent", c->out.data + c->out.start, n);
 		c->out.start += n;
+	}
 	else if (c->ssl ? tls_retry(c->ssl, (int) n) : (errno == EAGAIN || errno == EINTR))
 		return false;
 	else
@@ -568,7 +588,10 @@ read_some(Connection *c)
 	else
 		n = recv(c->fd, c->in.data + c->in.len, 65536, 0);
 	if (n > 0)
+	{
+		record(c, "got", c->in.data + c->in.len, n);
 		c->in.len += n;
+	}
 	else if (c->ssl ? tls_retry(c->ssl, (int) n) : (n < 0 && (errno == EAGAIN || errno == EINTR)))
 		return false;
 	else
@@ -1980,7 +2003,7 @@ read_target(Target *t, const char *conninfo)
 static void
 usage(void)
 {
-	stop(EXIT_FAULT, "usage: player --target CONNINFO [--control CONNINFO] [--setup CONNINFO] [--repeat N] [--stay 1] [--write SQL] [--ready CONNINFO --ready-query SQL] [--split N] [--timeout MS] SCRIPT");
+	stop(EXIT_FAULT, "usage: player --target CONNINFO [--control CONNINFO] [--setup CONNINFO] [--repeat N] [--stay 1] [--write SQL] [--ready CONNINFO --ready-query SQL] [--split N] [--timeout MS] [--record FOLDER] SCRIPT");
 }
 
 static int
@@ -1999,6 +2022,8 @@ read_options(int argc, char **argv)
 			read_target(&target_setup, argv[i + 1]);
 		else if (strcmp(argv[i], "--repeat") == 0)
 			times = atoi(argv[i + 1]);
+		else if (strcmp(argv[i], "--record") == 0)
+			record_folder = argv[i + 1];
 		else if (strcmp(argv[i], "--split") == 0)
 			default_split = atoi(argv[i + 1]);
 		else if (strcmp(argv[i], "--stay") == 0)
@@ -2030,6 +2055,7 @@ main(int argc, char **argv)
 	times = read_options(argc, argv);
 	if (target_control.host[0] == '\0')
 		target_control = target_played;
+	script_name = strrchr(argv[argc - 1], '/') ? strrchr(argv[argc - 1], '/') + 1 : argv[argc - 1];
 	read_script(argv[argc - 1]);
 	read_declarations();
 	open_control(&control, "control", &target_control, "lock_timeout=5000");
