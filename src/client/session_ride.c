@@ -508,10 +508,17 @@ session_ride_cancel(ClientSession *s, Refusal refusal)
 bool
 session_ride_may_hold(ClientSession *s)
 {
+	LinkExchange *e = link_oldest_of(s->link, s);
+
+	/* the answers that come are another's */
+	if (e == NULL || !link_is_head(e))
+		return false;
 	if (link_is_last(s->link, s))
 		return true;
 	if (buffer_len(&s->out) < (size_t) hyperpool_share_buffer * 1024)
 		return false;
-	link_move_others(s->link);
+	/* held before they look for another place, or it would be this one */
+	link_hold_reading(s->link, true);
+	link_move_others(s->link, s);
 	return true;
 }

@@ -169,10 +169,11 @@ extern bool link_is_stirred(const OriginLink *link);
 extern void link_ride(LinkExchange *e, uint32 work);
 extern LinkExchange *link_oldest_of(const OriginLink *link, const void *owner);	/* NULL: it has none */
 extern bool link_is_head(const LinkExchange *e);	/* the origin is at it, or comes to it next */
-extern bool link_is_last(const OriginLink *link, const void *owner);	/* nobody else's exchange stands behind its */
+extern bool link_is_last(const OriginLink *link, const void *owner);	/* nobody else's exchange stands behind its oldest */
 extern void link_disown_all(OriginLink *link, const void *owner);	/* their answers are dropped */
-/* Tells those behind the exchanges of the oldest one's owner that they are to be asked elsewhere (LINK_MOVED). */
-extern void link_move_others(OriginLink *link);
+/* Tells all but this owner that they are to be asked elsewhere (LINK_MOVED). */
+extern void link_move_others(OriginLink *link, const void *stays);
+extern const void *link_owner_of_head(const OriginLink *link);	/* NULL: nothing is in flight, or nobody's */
 
 /* A new exchange at the tail. NULL: no memory. */
 extern LinkExchange *link_ask(OriginLink *link, void *owner, void (*on_message) (LinkExchange *e, const LinkNews *news));

@@ -172,14 +172,12 @@ link_is_head(const LinkExchange *e)
 bool
 link_is_last(const OriginLink *link, const void *owner)
 {
-	bool		behind = false;
-
-	for (const LinkExchange *e = link->head; e; e = e->next)
+	for (const LinkExchange *e = link_oldest_of(link, owner); e; e = e->next)
 	{
-		if (e->owner)
-			behind = e->owner != owner;
+		if (e->owner && e->owner != owner)
+			return false;
 	}
-	return !behind;
+	return true;
 }
 
 void
@@ -192,10 +190,15 @@ link_disown_all(OriginLink *link, const void *owner)
 	}
 }
 
-void
-link_move_others(OriginLink *link)
+const void *
+link_owner_of_head(const OriginLink *link)
 {
-	const void *stays = link->head ? link->head->owner : NULL;
+	return link->head ? link->head->owner : NULL;
+}
+
+void
+link_move_others(OriginLink *link, const void *stays)
+{
 	LinkNews	news = {.kind = LINK_MOVED};
 
 	for (LinkExchange *e = next_of_client(link->head); e; e = next_of_client(e->next))

@@ -291,5 +291,5 @@ pool_on_stuck(OriginLink *link)
 	PoolLink   *l = link_pool(link);
 
 	if (is_room_elsewhere(l->pool, l))
-		link_move_others(link);
+		link_move_others(link, link_owner_of_head(link));
 }

@@ -79,6 +79,22 @@ sub read_on
 	is(length($lazy->answer(60)->{rows}[0][0] // ''), 7 * 3_000_000, 'who did not read has his answer');
 }
 
+# ---- those behind a client that does not read are moved once, not onto the same link again ----
+{
+	my @others = @readers[ 0 .. 7 ];
+	my $lazy = $gateway->client;
+	my $long = sub { my ($n) = @_; return simple("SELECT repeat(v, $n), 'again' FROM kv WHERE k = 1"); };
+	$gateway->ask_until_shared($readers[0], $long->(2));
+	my $moved = $gateway->counter('moved');
+	$lazy->put_raw($long->(3_000_000));
+	$others[ $_ - 1 ]->put_raw(read_of($_)) for 1 .. 8;
+	is_deeply([ map { RawClient::outcome($_) } RawClient::answers(20, @others) ], [ map { "value-$_|$_" } 1 .. 8 ], 'those behind a client that does not read are answered');
+	$moved = $gateway->counter('moved') - $moved;
+	cmp_ok($moved, '>', 0, 'they were moved');
+	cmp_ok($moved, '<=', 8, "each once ($moved)");
+	$lazy->answer(60);
+}
+
 # ---- a client that always has something in flight ----
 {
 	my $begun = time();
