@@ -32,7 +32,7 @@ endif
 BUILD = build
 STAGE = $(CURDIR)/$(BUILD)/stage
 
-.PHONY: help setup test test-asan run-tests stage unit fuzz floors model regress tap wire run-regress run-tap bench bench-quick bench-docs bench-hit bench-eviction demo demo-stop
+.PHONY: help setup test test-asan run-tests stage unit fuzz floors model regress tap wire run-regress run-tap bench bench-quick bench-docs bench-hit bench-eviction demo demo-stop fuzz-gateway
 
 help:
 	@echo 'make            builds hyperpool.so'
@@ -159,6 +159,12 @@ $(BUILD)/fuzz/fuzz_catalog $(BUILD)/fuzz/plain_catalog: FUZZ_LIBS = $(CATALOG_LI
 
 fuzz: $(FUZZERS) $(FUZZ_PLAIN)
 	@FUZZ_SECONDS='$(FUZZ_SECONDS)' test/fuzz/run $(FUZZ)
+	@$(if $(FUZZ),true,$(MAKE) --no-print-directory fuzz-gateway)
+
+# A whole gateway full of sanitizers, and an origin that lies to it.
+fuzz-gateway:
+	@HP_FUZZ_SECONDS='$(FUZZ_SECONDS)' SEED="$${SEED:-$$(date +%s)}" $(MAKE) --no-print-directory test-asan \
+		ASAN_TESTS='test/t/052_fuzzed_gateway.pl test/t/053_lying_origin.pl'
 
 floors:
 	@test/tools/floors
@@ -209,7 +215,7 @@ run-tap:
 
 # ---- the same servers, with a hyperpool full of sanitizers; some ten minutes ----
 ASAN_TESTS ?= $(addsuffix .pl,$(addprefix test/t/,020_login_hba 021_login_methods 032_pool_modes 037_ends_of_links 040_state_leaks 041_cancel 050_bad_input \
-	052_fuzzed_gateway 080_wire 110_cache_sql 132_cache_isolation 133_cache_writes 134_cache_flights 137_cache_descriptions))
+	052_fuzzed_gateway 053_lying_origin 080_wire 110_cache_sql 132_cache_isolation 133_cache_writes 134_cache_flights 137_cache_descriptions))
 
 test-asan: setup
 	@MAKE='$(MAKE)' test/tools/asan $(ASAN_TESTS)
