@@ -926,11 +926,16 @@ sessions_drain(bool now)
 void
 sessions_after_error(void)
 {
-	ClientSession *s = handling;
+	ClientSession *hit = handling;
+	ClientSession *next;
 
 	handling = NULL;
-	if (s && s->state != SESSION_CLOSED)
+	/* those whose messages were being taken have been left in the middle, too: one's end may have let another go on */
+	for (ClientSession *s = sessions; s; s = next)
 	{
+		next = s->next;
+		if (s->state == SESSION_CLOSED || (s != hit && !s->consuming))
+			continue;
 		s->consuming = false;
 		session_close(s);
 	}

@@ -133,7 +133,6 @@ pass_error(ClientSession *s, LinkExchange *e, const LinkNews *news)
 
 	if (is_query_timeout(s, news->bytes))
 	{
-		s->timed_out = false;
 		message_put_refusal(&s->out, "ERROR", REFUSE_QUERY_TIMEOUT, pool_origin_name(s->pool));
 	}
 	else if (note && (note->what == NOTE_RENAMED || note->what == NOTE_DEALLOCATE))
@@ -456,7 +455,7 @@ on_end(ClientSession *s, LinkExchange *e)
 		session_ride_again(s);
 		return;
 	}
-	if (e->paced)
+	if (e->paced && e->runs && !e->failed && !e->muted)
 		pool_observe(e);
 	if (s->riding)
 		session_ride_ended(s, e);
@@ -747,6 +746,7 @@ session_on_checkout(PoolWaiter *waiter, OriginLink *link)
 	session_attach(s, link);
 	if (s->link == NULL)
 		return;					/* it broke at once; session_on_link_lost has seen to the rest */
+	s->ride_left = 0;			/* what is known of the catalog may have changed while it waited */
 	session_resume(s);
 	/* its message was not one for the origin after all */
 	if (s->state == SESSION_IDLE && s->link == link && s->inflight == 0 && !s->bound && !s->reading)

@@ -175,7 +175,6 @@ begin_exchange(ClientSession *s)
 	}
 	s->tail->reason = reason_to_ask(s);
 	s->inflight++;
-	s->local_open = false;
 	session_ride_begun(s);
 	session_cache_begun(s);
 	if (s->state != SESSION_RELAYING || s->inflight == 1)

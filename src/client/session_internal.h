@@ -126,7 +126,6 @@ typedef struct ClientSession
 	struct SessionLogin *login; /* while STARTING */
 	struct SessionSettings *reading;	/* while its settings are read back */
 
-	bool		local_open;		/* messages of an extended exchange were answered here, its Sync has not come */
 	bool		headless;		/* without a client: it refreshes an entry, or ends what its client had begun */
 	bool		joined_once;	/* for this exchange: not again */
 	uint8		cache_choice;	/* CacheChoice: SET hyperpool.cache */

@@ -397,7 +397,6 @@ local_bind(ClientSession *s, Bytes in, size_t *used)
 	if (taken)
 	{
 		*used = batch.len;
-		s->local_open = false;
 		counter_add(s->counters, COUNT_BINDS, 1);
 	}
 	return answered;
@@ -424,7 +423,6 @@ local_batch(ClientSession *s, const LocalBatch *batch, Statement *statement, siz
 	if (!taken)
 		return verdict;
 	*used = batch->len;
-	s->local_open = false;
 	statement_ref(statement);
 	if (!name_statement(s, batch->parsed.name, statement))
 	{
@@ -451,7 +449,6 @@ parse_alone(ClientSession *s, const ParseMessage *m, Statement *statement, size_
 	counter_add(s->counters, COUNT_CLIENT_PARSES, 1);
 	message_put_empty(&s->out, ANS_PARSE_COMPLETE);
 	session_flush(s);
-	s->local_open = true;
 	*used = len;
 	return LOCAL_DONE;
 }
@@ -525,7 +522,6 @@ local_describe(ClientSession *s, const Frame *frame)
 	*told = shape_of(bytes_of(s->out.data + s->out.start + before, buffer_len(&s->out) - before));
 	told->unconfirmed = unconfirmed;
 	counter_add(s->counters, COUNT_CACHE_DESCRIBED, 1);
-	s->local_open = true;
 	session_flush(s);
 	return LOCAL_DONE;
 }
@@ -546,7 +542,6 @@ local_close(ClientSession *s, const Frame *frame)
 	else if ((gone = names_take(&s->names, m.name)) != NULL)
 		statement_unref(pools_statements(), gone);
 	message_put_empty(&s->out, ANS_CLOSE_COMPLETE);
-	s->local_open = true;
 	session_flush(s);
 	return LOCAL_DONE;
 }
@@ -555,7 +550,6 @@ static LocalVerdict
 local_sync(ClientSession *s)
 {
 	message_put_ready(&s->out, session_status(s));
-	s->local_open = false;
 	session_flush(s);
 	return LOCAL_DONE;
 }
@@ -612,7 +606,6 @@ local_query(ClientSession *s, const Frame *frame, bool last)
 	}
 	if (!taken)
 		return LOCAL_HELD;
-	s->local_open = false;
 	session_drop_unnamed(s);
 	return s->state == SESSION_REPLAYING ? LOCAL_HELD : LOCAL_DONE;
 }

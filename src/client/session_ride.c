@@ -200,7 +200,7 @@ static bool
 may_share(ClientSession *s)
 {
 	return pool_shares(s->pool) && pool_mode(s->pool) != POOL_SESSION && !s->bound && !s->headless && !s->failed_transaction && s->begin == NULL && !s->alone && !s->closing &&
-		!session_settings_are_identity(s->settings) && session_facts_state(s) == FACTS_FRESH;
+		!s->settings->refused && !session_settings_are_identity(s->settings) && session_facts_state(s) == FACTS_FRESH;
 }
 
 static RideVerdict
@@ -354,6 +354,9 @@ ask_again(ClientSession *s)
 		session_fatal(s, REFUSE_MEMORY, NULL);
 		return;
 	}
+	/* who has said goodbye is asked again, too, and leaves when it is seen once more that nothing comes any more */
+	if (s->state == SESSION_LEAVING)
+		session_set_state(s, SESSION_RELAYING);
 	session_ride_over(s);
 	session_resume(s);
 }
@@ -376,7 +379,7 @@ session_ride_moved(ClientSession *s)
 bool
 session_ride_parks(const ClientSession *s, const LinkExchange *e)
 {
-	return s->riding && !e->shown && !s->cancelled && !s->timed_out && link_is_stirred(s->link) && s->state == SESSION_RELAYING;
+	return s->riding && !e->shown && !s->cancelled && !s->timed_out && link_is_stirred(s->link);
 }
 
 void

@@ -537,6 +537,12 @@ settings_ref(const SettingsVector *vector)
 }
 
 void
+settings_note_refusal(const SettingsVector *vector, bool refused)
+{
+	((Interned *) (uintptr_t) vector)->vector.refused = refused;
+}
+
+void
 settings_unref(SettingsTable *table, const SettingsVector *vector)
 {
 	Interned   *v = (Interned *) (uintptr_t) vector;

@@ -24,10 +24,14 @@ typedef struct SettingsVector
 	uint32_t	id;				/* unique while the vector lives, never 0 */
 	uint32_t	refs;
 	uint32_t	count;
+	bool		refused;		/* an origin would not take it lately; the owner's of links to note */
 	Digest128	digest;			/* of the canonical bytes: equal across workers */
 	void	   *attached;		/* for the pool's use: what is known of this vector; freed by its own owner */
 	const Setting *settings;	/* count of them, sorted by name */
 } SettingsVector;
+
+/* An origin has refused to be brought into it, or has taken it. */
+extern void settings_note_refusal(const SettingsVector *vector, bool refused);
 
 /* max_vectors bounds what hostile clients can make. */
 extern SettingsTable *settings_table_create(uint32_t max_vectors);

@@ -319,6 +319,7 @@ link_exchange_free(LinkExchange *e)
 {
 	exchange_free(&e->x);
 	buffer_free(&e->description);
+	settings_unref(e->link->target.settings, e->vector);
 	mem_free(e, sizeof(LinkExchange));
 }
 

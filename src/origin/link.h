@@ -105,6 +105,7 @@ struct LinkExchange
 	int64		asked_at;		/* reactor time */
 	uint64		starts_at;		/* place of its first byte in all that the link has sent */
 	uint8		purpose;		/* the link's own: LinkPurpose */
+	const SettingsVector *vector;	/* what the link is brought into by it, a reference; or NULL */
 	bool		failed;			/* the origin answered it with an error */
 	bool		muted;			/* the owner has told its client an error of its own: nothing more of the answer is wanted */
 	bool		ended;			/* its client has said goodbye behind it: nothing more comes from there */

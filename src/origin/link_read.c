@@ -77,6 +77,8 @@ end_head(OriginLink *link)
 	bool		failed = e->failed;
 
 	link_exchange_measure(e);
+	if (e->vector)
+		settings_note_refusal(e->vector, e->failed);
 	link_take_head(link);
 	if (link->head == NULL)
 		link_statements_settle(link->statements);

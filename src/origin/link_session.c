@@ -221,6 +221,8 @@ link_apply_settings(OriginLink *link, const SettingsVector *vector)
 	a.e = link_ask_own(link, PURPOSE_SETTINGS);
 	if (a.e == NULL)
 		return false;
+	a.e->vector = vector;
+	settings_ref(vector);
 	link->applying++;
 	settings_difference(from, vector, apply_one, &a);
 	a.identity = true;

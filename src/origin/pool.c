@@ -293,6 +293,7 @@ pool_link_gone(PoolLink *l)
 	if (was == PLACE_GONE)
 		return;
 	link_place_set(l, PLACE_GONE);
+	pool_publish_riders(l);
 	pool_row_give_link(pool->row, pools.worker);
 	if (l->given)
 		pool->yield_until = pools_now() + POOL_YIELD_US;

@@ -54,6 +54,7 @@ typedef struct PoolLink
 	bool		retire;			/* restart asked: close it when it comes back */
 	bool		given;			/* closed for another worker's sake */
 	bool		clearing;		/* SHARED: nobody else boards, as somebody waits for a link to himself, or it is to close */
+	uint32		riders;			/* exchanges on it that `riding` of the pool counts */
 	int16		jitter;			/* thousandths of max_lifetime, -100 .. 100 */
 	int64		opened_at;
 	int64		idle_since;
@@ -182,6 +183,7 @@ struct LinkPool
 	int64		first_link_at;	/* since when it has had any link */
 	int64		yield_until;
 	uint32		bound;
+	uint32		riding;			/* exchanges on shared links */
 	int64		rtt;			/* shortest answer of any of its links, microseconds; 0 = not known */
 	PoolPublished published;
 
@@ -278,7 +280,7 @@ extern void pool_config_free(LinkPool *pool);
 
 /* ---- pool_share.c ---- */
 extern void pool_publish(LinkPool *pool);
-extern void pool_publish_riders(LinkPool *pool);
+extern void pool_publish_riders(PoolLink *l);
 extern bool pool_owes_link(LinkPool *pool);
 extern bool pool_may_take_room(const LinkPool *pool);
 extern void pool_ask_siblings(const LinkPool *pool);

@@ -113,7 +113,7 @@ pool_ride(LinkExchange *e, const PoolWaiter *waiter)
 	Pace		pace = pace_of(pools.paces, waiter->digest);
 
 	link_ride(e, pace.us);
-	pool_publish_riders(l->pool);
+	pool_publish_riders(l);
 	counter_add(l->pool->counters, COUNT_SHARED, 1);
 }
 
@@ -256,8 +256,7 @@ pool_on_room(OriginLink *link)
 
 	if (link_is_empty(link))
 		leave_shared(l);
-	else
-		pool_publish_riders(pool);
+	pool_publish_riders(l);
 	if (pool->waiting > 0)
 		pool_settle(pool);
 }

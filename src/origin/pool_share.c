@@ -50,24 +50,24 @@ pool_publish_oldest(LinkPool *pool, PoolShare *share)
 		pg_atomic_write_u64(&share->oldest_wait, oldest == 0 ? 0 : (uint64) (oldest + pools.wall_offset));
 }
 
-static uint32
-count_riders(const LinkPool *pool)
+static void
+pool_publish_clients(LinkPool *pool, PoolShare *share)
 {
-	uint32		n = 0;
-
-	for (const PoolLink *l = pool->lists[PLACE_SHARED].head; l != NULL; l = l->next)
-		n += link_load(l->link).depth;
-	return n;
+	share_move(&share->clients, &pool->published.clients, pool_count(pool, PLACE_BUSY) + pool->riding);
 }
 
 /* Exchanges come and go on shared links without a link or a waiter moving. */
 void
-pool_publish_riders(LinkPool *pool)
+pool_publish_riders(PoolLink *l)
 {
+	LinkPool   *pool = l->pool;
 	PoolShare  *share = pool_own_share(pool);
+	uint32		riders = l->place == PLACE_SHARED ? link_load(l->link).depth : 0;
 
+	pool->riding += riders - l->riders;
+	l->riders = riders;
 	if (share != NULL)
-		share_move(&share->clients, &pool->published.clients, pool_count(pool, PLACE_BUSY) + count_riders(pool));
+		pool_publish_clients(pool, share);
 }
 
 void
@@ -82,7 +82,7 @@ pool_publish(LinkPool *pool)
 	share_move(&share->idle, &p->idle, pool_count(pool, PLACE_IDLE));
 	share_move(&share->opening, &p->opening, pool_count(pool, PLACE_OPENING));
 	share_move(&share->active, &p->active, pool_count(pool, PLACE_BUSY) + pool_count(pool, PLACE_SHARED));
-	pool_publish_riders(pool);
+	pool_publish_clients(pool, share);
 	share_move(&share->bound, &p->bound, pool->bound);
 	share_move(&share->waiting, &p->waiting, pool->waiting);
 	if (waited != (pool->waiting > 0))
@@ -358,7 +358,7 @@ static void
 list_mark(PoolList *list)
 {
 	for (PoolLink *l = list->head; l != NULL; l = l->next)
-		l->retire = true;
+		l->retire = l->clearing = true;
 }
 
 /* Whatever was open before now is not used again. */

@@ -189,6 +189,28 @@ for my $form (qw(simple extended))
 	$locker->query('ROLLBACK');
 }
 
+# ---- settings that the origin comes to refuse: they are one client's trouble ----
+{
+	$gateway->{origin}->safe_psql('app', 'CREATE TEXT SEARCH CONFIGURATION public.mine (COPY = simple)');
+	my @clients = map { $gateway->client(database => 'one') } 1 .. 6;
+	my $odd = $gateway->client(database => 'one', parameters => { default_text_search_config => 'public.mine' });
+	is($odd->value($ask[9]), own(9), 'settings of its own');
+	$gateway->{origin}->safe_psql('app', 'DROP TEXT SEARCH CONFIGURATION public.mine');
+	my ($wrong, $told) = (0, 0);
+	for my $round (1 .. 10)
+	{
+		# other links by now: each is to be brought into the settings
+		$gateway->sql("SELECT hyperpool.restart_origin('one')") if $round % 3 == 1;
+		$odd->ask($ask[9]);
+		$clients[ $_ - 1 ]->ask($ask[$_]) for 1 .. 6;
+		my @got = outcomes(@clients);
+		$wrong += grep { $got[ $_ - 1 ] ne own($_) } 1 .. 6;
+		$told += RawClient::outcome($odd->answer) ne own(9);
+	}
+	cmp_ok($told, '>=', 1, "settings the origin refuses by now: their client is told ($told)");
+	is($wrong, 0, 'nobody else is');
+}
+
 # ---- vanished clients ----
 {
 	my ($locker, $reader) = stand_still('one');
