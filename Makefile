@@ -32,7 +32,7 @@ endif
 BUILD = build
 STAGE = $(CURDIR)/$(BUILD)/stage
 
-.PHONY: help setup test test-asan run-tests stage unit fuzz fuzz-gateway floors model regress tap wire run-regress run-tap bench-hit bench-eviction demo demo-stop
+.PHONY: help setup test test-asan run-tests stage unit fuzz floors model regress tap wire run-regress run-tap bench bench-quick bench-docs bench-hit bench-eviction demo demo-stop fuzz-gateway
 
 help:
 	@echo 'make            builds hyperpool.so'
@@ -40,6 +40,8 @@ help:
 	@echo 'make setup      installs missing packages (Debian), or says which'
 	@echo 'make test       setup and every test; as root the servers run as $${TEST_USER:-postgres}'
 	@echo 'make unit | floors | model | regress | tap | wire       one kind of test; PROVE_TESTS="test/t/001_x.pl" picks files'
+	@echo 'make bench      hyperpool beside PgBouncer and Pgpool-II, half an hour;  make bench-quick  3 minutes;  BENCH="--only pooled" picks parts'
+	@echo 'make bench-docs the last results of make bench into docs/benchmarks.md'
 	@echo 'make bench-hit  a cache hit beside a bare echo and Pgpool-II;  make bench-eviction  the policy beside LRU and the optimum'
 	@echo 'make demo       two throw-away servers with 125 ms between them;  make demo-stop  ends them'
 
@@ -172,11 +174,13 @@ model:
 	@test/model/run
 
 # ---- servers: from a staging folder, so nothing installed is overwritten ----
-$(BUILD)/relay: test/tools/relay.c
+$(BUILD)/relay $(BUILD)/crowd: $(BUILD)/%: test/tools/%.c
 	@mkdir -p $(@D)
-	$(CC) -std=gnu11 -O2 -g -Wall -Wextra $(WERROR) -o $@ $<
+	$(CC) -std=gnu11 -O2 -g -Wall -Wextra $(WERROR) -o $@ $< $(TOOL_LIBS)
 
-stage: all $(BUILD)/relay
+$(BUILD)/crowd: TOOL_LIBS = -lssl -lcrypto
+
+stage: all $(BUILD)/relay $(BUILD)/crowd
 	@rm -rf '$(STAGE)'
 	@$(MAKE) --no-print-directory -s install DESTDIR='$(STAGE)'
 
@@ -192,7 +196,7 @@ wire: stage
 # In sql/ a name with -- is an install script, one without is an input of pg_regress. LANG makes initdb choose UTF-8 (the test tools drop LC_ALL).
 REGRESS_TESTS ?= $(sort $(foreach f,$(wildcard sql/*.sql),$(if $(findstring --,$(f)),,$(basename $(notdir $(f))))))
 PROVE_TESTS     ?=
-TEST_ENV       = PG_CONFIG='$(PG_CONFIG)' LANG=C.UTF-8 LC_ALL=C.UTF-8 RELAY='$(CURDIR)/$(BUILD)/relay'
+TEST_ENV       = PG_CONFIG='$(PG_CONFIG)' LANG=C.UTF-8 LC_ALL=C.UTF-8 RELAY='$(CURDIR)/$(BUILD)/relay' CROWD='$(CURDIR)/$(BUILD)/crowd'
 
 run-regress:
 	@test -n '$(REGRESS_TESTS)' || { echo 'no regress inputs in sql/' >&2; exit 1; }
@@ -217,6 +221,17 @@ test-asan: setup
 	@MAKE='$(MAKE)' test/tools/asan $(ASAN_TESTS)
 
 # ---- measuring: docs/benchmarks.md ----
+bench: stage
+	@test/bench/setup
+	@PG_CONFIG='$(PG_CONFIG)' test/bench/bench $(BENCH)
+
+bench-quick: stage
+	@test/bench/setup
+	@PG_CONFIG='$(PG_CONFIG)' test/bench/bench --quick $(BENCH)
+
+bench-docs:
+	@test/bench/docs
+
 bench-hit: stage
 	@PG_CONFIG='$(PG_CONFIG)' test/bench/hit --setup
 

@@ -35,11 +35,13 @@ CREATE FUNCTION hyperpool.create_origin(
     stale_while_revalidate interval DEFAULT '15s',
     stale_if_error interval DEFAULT '0',
     max_result_size bigint DEFAULT 52428800,
-    allow_trust boolean DEFAULT false)
+    allow_trust boolean DEFAULT false,
+    share boolean DEFAULT true,
+    share_depth integer DEFAULT 1024)
 RETURNS void
 AS 'MODULE_PATHNAME', 'hyperpool_create_origin'
 LANGUAGE C VOLATILE;
-COMMENT ON FUNCTION hyperpool.create_origin(text, text, text, integer, integer, text, interval, interval, interval, interval, interval, interval, boolean, interval, interval, interval, bigint, boolean)
+COMMENT ON FUNCTION hyperpool.create_origin(text, text, text, integer, integer, text, interval, interval, interval, interval, interval, interval, boolean, interval, interval, interval, bigint, boolean, boolean, integer)
 IS 'connects, runs a test query, and makes an origin with a credential for one role or everybody';
 
 CREATE FUNCTION hyperpool.alter_origin(
@@ -60,11 +62,13 @@ CREATE FUNCTION hyperpool.alter_origin(
     stale_while_revalidate interval DEFAULT NULL,
     stale_if_error interval DEFAULT NULL,
     max_result_size bigint DEFAULT NULL,
-    allow_trust boolean DEFAULT NULL)
+    allow_trust boolean DEFAULT NULL,
+    share boolean DEFAULT NULL,
+    share_depth integer DEFAULT NULL)
 RETURNS void
 AS 'MODULE_PATHNAME', 'hyperpool_alter_origin'
 LANGUAGE C VOLATILE;
-COMMENT ON FUNCTION hyperpool.alter_origin(text, text, text, integer, integer, text, interval, interval, interval, interval, interval, interval, boolean, interval, interval, interval, bigint, boolean)
+COMMENT ON FUNCTION hyperpool.alter_origin(text, text, text, integer, integer, text, interval, interval, interval, interval, interval, interval, boolean, interval, interval, interval, bigint, boolean, boolean, integer)
 IS 'changes what is not null; the connection string adds to or replaces single options, and is tried first';
 
 CREATE FUNCTION hyperpool.drop_origin(name text)
@@ -139,6 +143,8 @@ SELECT s.srvname AS name,
     COALESCE((o.given ->> 'stale_if_error')::interval, '0') AS stale_if_error,
     COALESCE((o.given ->> 'max_result_size')::bigint, 52428800) AS max_result_size,
     COALESCE((o.given ->> 'allow_trust')::boolean, false) AS allow_trust,
+    COALESCE((o.given ->> 'share')::boolean, true) AS share,
+    COALESCE((o.given ->> 'share_depth')::integer, 1024) AS share_depth,
     COALESCE((o.given ->> 'pooled')::boolean, false) AS pooled,
     hyperpool.is_paused(s.oid) AS paused
 FROM pg_catalog.pg_foreign_server s
@@ -151,8 +157,8 @@ COMMENT ON VIEW hyperpool.origins IS 'origins with their options, no secrets';
 
 REVOKE ALL ON FUNCTION
     hyperpool.validator(text[], oid),
-    hyperpool.create_origin(text, text, text, integer, integer, text, interval, interval, interval, interval, interval, interval, boolean, interval, interval, interval, bigint, boolean),
-    hyperpool.alter_origin(text, text, text, integer, integer, text, interval, interval, interval, interval, interval, interval, boolean, interval, interval, interval, bigint, boolean),
+    hyperpool.create_origin(text, text, text, integer, integer, text, interval, interval, interval, interval, interval, interval, boolean, interval, interval, interval, bigint, boolean, boolean, integer),
+    hyperpool.alter_origin(text, text, text, integer, integer, text, interval, interval, interval, interval, interval, interval, boolean, interval, interval, interval, bigint, boolean, boolean, integer),
     hyperpool.drop_origin(text), hyperpool.set_credential(text, text, text, text), hyperpool.drop_credential(text, text),
     hyperpool.check_origin(text), hyperpool.pause_origin(text), hyperpool.resume_origin(text), hyperpool.restart_origin(text),
     hyperpool.is_paused(oid)
@@ -255,6 +261,8 @@ CREATE FUNCTION hyperpool.get_stat_origins(
     OUT query_timeouts bigint,
     OUT idle_transaction_timeouts bigint,
     OUT repeated bigint,
+    OUT shared bigint,
+    OUT moved bigint,
     OUT unknown_outcomes bigint,
     OUT refused bigint,
     OUT notices_dropped bigint,
@@ -408,6 +416,8 @@ SELECT
     o.query_timeouts,
     o.idle_transaction_timeouts,
     o.repeated,
+    o.shared,
+    o.moved,
     o.unknown_outcomes,
     o.refused,
     o.notices_dropped,

@@ -84,7 +84,7 @@ row_state(SessionState state, const ClientSession *s)
 		case SESSION_STARTING:
 			return CLIENT_LOGIN;
 		case SESSION_IDLE:
-			return CLIENT_IDLE;
+			return s->begin ? CLIENT_IN_TRANSACTION : CLIENT_IDLE;
 		case SESSION_WAITING:
 		case SESSION_JOINED:
 			return CLIENT_WAITING;
@@ -314,6 +314,8 @@ session_free(ClientSession *s)
 	buffer_free(&s->out);
 	buffer_free(&s->refusal);
 	buffer_free(&s->asked);
+	session_begin_forget(s);
+	buffer_free(&s->parked);
 	if (s->deallocating)
 		session_note_free(s->deallocating);
 	if (handling == s)
@@ -339,6 +341,11 @@ session_let_go(ClientSession *s)
 
 	if (link == NULL)
 		return;
+	if (s->riding)
+	{
+		session_ride_leave(s);
+		return;
+	}
 	s->link = NULL;
 	s->tail = NULL;
 	s->inflight = 0;
@@ -444,8 +451,10 @@ on_limit(ClientSession *s)
 	}
 	else if (!s->timed_out)
 	{
-		s->timed_out = true;
 		counter_add(s->counters, COUNT_QUERY_TIMEOUTS, 1);
+		if (s->riding && session_ride_cancel(s, REFUSE_QUERY_TIMEOUT))
+			return;
+		s->timed_out = true;
 		session_set_timer(s, CANCEL_GRACE);
 		link_cancel(s->link);
 	}
@@ -467,7 +476,7 @@ on_time(ReactorTimer *timer)
 		session_fatal(s, REFUSE_LOGIN_TIMEOUT, NULL);
 	else if (s->state == SESSION_JOINED)
 		session_cache_wait_on(s);
-	else if (s->state == SESSION_RELAYING)
+	else if (s->state == SESSION_RELAYING || (s->state == SESSION_IDLE && s->begin))
 		on_limit(s);
 }
 
@@ -481,7 +490,14 @@ wants_messages(const ClientSession *s)
 		return false;
 	if (s->state == SESSION_IDLE)
 		return true;
-	return s->state == SESSION_RELAYING && !link_is_full(s->link);
+	/* what rides is sent to its end; nothing more is put on a link that is full */
+	return s->state == SESSION_RELAYING && (s->riding || !link_is_full(s->link));
+}
+
+static bool
+may_read(const ClientSession *s)
+{
+	return wants_messages(s) && buffer_len(&s->out) < SESSION_HIGH_WATER;
 }
 
 /* The link has room again. */
@@ -491,6 +507,7 @@ link_drained(void *owner)
 	session_resume(owner);
 }
 
+/* Few clients speak while they wait: who is not to be read is watched until something comes (on_ready), which saves two system calls a query. */
 static void
 watch(ClientSession *s)
 {
@@ -498,15 +515,17 @@ watch(ClientSession *s)
 
 	if (s->source.fd < 0 || s->state == SESSION_STARTING)
 		return;
-	if (s->link && link_is_full(s->link))
+	if (s->link && !s->riding && link_is_full(s->link))
 		link_on_drained(s->link, link_drained, s);
-	if (wants_messages(s) && buffer_len(&s->out) < SESSION_HIGH_WATER)
+	if (may_read(s))
 	{
 		events |= REACTOR_READ;
 		/* what TLS has taken already no poll will tell of */
 		if (transport_pending(&s->transport))
 			reactor_at_end(session_reactor, &s->flush_task, REACTOR_CLIENTS);
 	}
+	else
+		events |= s->source.watching & REACTOR_READ;
 	/* what is to be sent at the end of this turn need not be polled for yet */
 	if ((buffer_len(&s->out) > 0 && s->flush_task.prev == NULL) || s->transport.wants_write)
 		events |= REACTOR_WRITE;
@@ -549,7 +568,17 @@ session_consume(ClientSession *s, Bytes in)
 				continue;
 			if (local != LOCAL_FORWARD)
 				break;
+			session_ride_look(s, rest);
 		}
+		else if (s->riding && s->ride_left == 0)
+		{
+			if (!session_ride_on(s, rest))
+				break;
+			if (!s->riding)
+				continue;
+		}
+		else if (s->link == NULL)
+			s->waiter.rides = false;	/* nobody has looked at this one */
 		verdict = frame_next(&s->reader, rest, whole_max(s, rest), &frame);
 
 		/* judged by its first byte, as PostgreSQL does: its length may never make sense */
@@ -571,6 +600,7 @@ session_consume(ClientSession *s, Bytes in)
 			break;
 		}
 		used += frame.raw.len;
+		s->ride_left -= Min(s->ride_left, frame.raw.len);
 		if (step == STEP_GONE)
 			break;
 	}
@@ -658,7 +688,7 @@ read_all(ClientSession *s)
 {
 	do
 		session_read(s);
-	while (s->state != SESSION_CLOSED && wants_messages(s) && buffer_len(&s->out) < SESSION_HIGH_WATER && transport_pending(&s->transport));
+	while (s->state != SESSION_CLOSED && may_read(s) && transport_pending(&s->transport));
 }
 
 static void
@@ -677,8 +707,10 @@ on_ready(ReactorSource *source, int events)
 		flush_now(&s->flush_task);
 	if (handling == s && s->state != SESSION_CLOSED && (events & REACTOR_READ))
 	{
-		if (wants_messages(s))
+		if (may_read(s))
 			read_all(s);
+		else if (source->watching & REACTOR_READ)
+			(void) reactor_watch(session_reactor, source, source->watching & ~REACTOR_READ);
 		else if (!session_leave_client(s))
 			session_close(s);	/* told although not asked for: the connection is broken */
 		if (s->state != SESSION_CLOSED)
@@ -693,7 +725,7 @@ void
 session_flush(ClientSession *s)
 {
 	reactor_at_end(session_reactor, &s->flush_task, REACTOR_CLIENTS);
-	if (s->link && !s->holding_link && buffer_len(&s->out) > SESSION_HIGH_WATER)
+	if (s->link && !s->holding_link && buffer_len(&s->out) > SESSION_HIGH_WATER && (!s->riding || session_ride_may_hold(s)))
 	{
 		s->holding_link = true;
 		link_hold_reading(s->link, true);
@@ -758,8 +790,7 @@ flush_now(ReactorTask *task)
 		return;
 	}
 	drained(s);
-	if (s->state != SESSION_CLOSED && s->state != SESSION_STARTING && wants_messages(s) && buffer_len(&s->out) < SESSION_HIGH_WATER &&
-		transport_pending(&s->transport))
+	if (s->state != SESSION_CLOSED && s->state != SESSION_STARTING && may_read(s) && transport_pending(&s->transport))
 		read_all(s);
 	if (s->state != SESSION_CLOSED)
 		watch(s);
@@ -791,6 +822,8 @@ cancel(ClientSession *s)
 		case SESSION_RELAYING:
 		case SESSION_LEAVING:
 			if (s->link == NULL || s->inflight == 0 || s->reading)
+				break;
+			if (s->riding && session_ride_cancel(s, REFUSE_CANCELED))
 				break;
 			s->cancelled = true;
 			link_cancel(s->link);

@@ -50,6 +50,17 @@ pass_bytes(ClientSession *s, LinkExchange *e, Bytes bytes)
 		if (fault_is("lose_ready") && bytes.len >= 6 && bytes.data[bytes.len - 6] == ANS_READY && ++ready_seen % 7 == 0)
 			bytes.len -= 6;
 	}
+	if (unlikely(session_ride_parks(s, e)))
+	{
+		session_ride_park(s, e, bytes);
+		return;
+	}
+	/* parked until its client has cancelled it, or said goodbye */
+	if (unlikely(buffer_len(&s->parked) > 0))
+	{
+		e->shown = true;
+		session_ride_unpark(s);
+	}
 	buffer_put(&s->out, bytes.data, bytes.len);
 	session_flush(s);
 }
@@ -115,6 +126,9 @@ pass_error(ClientSession *s, LinkExchange *e, const LinkNews *news)
 {
 	SessionNote *note = news->ask ? news->ask->note : NULL;
 
+	if (session_ride_hit_by_stray(s, e, news))
+		return;
+	session_ride_unpark(s);
 	e->unrun = is_refused_unrun(e, news);
 
 	if (is_query_timeout(s, news->bytes))
@@ -399,6 +413,13 @@ session_quiet(ClientSession *s)
 		session_close_after_flush(s);
 		return;
 	}
+	if (s->riding)
+	{
+		counter_add(s->counters, COUNT_TRANSACTIONS, 1);
+		counter_add(s->counters, COUNT_TRANSACTION_US, reactor_now(session_reactor) - s->active_since);
+		session_ride_over(s);
+		return;
+	}
 	if (link_status(s->link) != TX_IDLE)
 	{
 		stay_in_transaction(s);
@@ -430,6 +451,15 @@ static void
 on_end(ClientSession *s, LinkExchange *e)
 {
 	count_exchange(s, e);
+	if (e->again)
+	{
+		session_ride_again(s);
+		return;
+	}
+	if (e->paced)
+		pool_observe(e);
+	if (s->riding)
+		session_ride_ended(s, e);
 	session_cache_ended(s, e);
 	if (e == s->renamed_in)
 		forget_renamed(s);
@@ -469,10 +499,12 @@ outcome_unknown(const LinkExchange *e, const LinkNews *news)
 	return !news->unsent && (e->effects & (EFFECT_WRITES | EFFECT_END | EFFECT_UNKNOWN));
 }
 
-static void
-put_loss(ClientSession *s, LinkExchange *e, const LinkNews *news)
+void
+session_put_loss(ClientSession *s, LinkExchange *e, const LinkNews *news)
 {
-	if (outcome_unknown(e, news))
+	if (e->failed || e->muted)
+		;						/* it has had its error */
+	else if (outcome_unknown(e, news))
 	{
 		counter_add(s->counters, COUNT_UNKNOWN_OUTCOMES, 1);
 		message_put_refusal(&s->out, "ERROR", REFUSE_UNKNOWN_OUTCOME, pool_origin_name(s->pool));
@@ -481,6 +513,11 @@ put_loss(ClientSession *s, LinkExchange *e, const LinkNews *news)
 		message_put_error_as(&s->out, news->bytes, "ERROR");
 	else
 		message_put_refusal(&s->out, "ERROR", REFUSE_LINK_LOST, pool_origin_name(s->pool));
+	if (e->x.phase == EXCHANGE_CLOSED)
+		message_put_ready(&s->out, s->failed_transaction ? TX_FAILED : TX_IDLE);
+	else
+		s->skip_local = true;
+	session_flush(s);
 }
 
 void
@@ -489,6 +526,22 @@ session_forget_asked(ClientSession *s)
 	buffer_free(&s->asked);
 	s->asked_whole = false;
 	s->repeats = 0;
+	s->moves = 0;
+	s->alone = false;
+}
+
+bool
+session_put_back_asked(ClientSession *s)
+{
+	Bytes		rest = buffer_view(&s->in);
+
+	buffer_put(&s->asked, rest.data, rest.len);
+	if (s->asked.failed)
+		return false;
+	buffer_free(&s->in);
+	s->in = s->asked;
+	memset(&s->asked, 0, sizeof(s->asked));
+	return true;
 }
 
 #define REPEATS_MAX	2
@@ -498,23 +551,22 @@ session_forget_asked(ClientSession *s)
  * what it has sent since. Whatever its asks had noted was undone when they were dropped. Not when an administrator has ended the backend that
  * was at work (57P01): he may have meant this very query.
  */
-static bool
-repeat(ClientSession *s, LinkExchange *e, const LinkNews *news)
+bool
+session_may_repeat(const ClientSession *s, const LinkExchange *e, const LinkNews *news)
 {
-	ByteBuffer	again = s->asked;
-	Bytes		rest = buffer_view(&s->in);
-
 	if (!s->asked_whole || s->timed_out || s->cancelled || e->x.begun || e->failed || e->muted || e->x.phase != EXCHANGE_CLOSED || s->repeats >= REPEATS_MAX ||
 		s->state != SESSION_RELAYING || frame_inside(&s->reader))
 		return false;
-	if (!news->unsent && (!effects_may_repeat(s->effects) || bytes_equal_str(message_error_field(news->bytes, 'C'), "57P01")))
+	if (news->unsent)
+		return true;
+	return effects_may_repeat(s->effects) && (news->behind || !bytes_equal_str(message_error_field(news->bytes, 'C'), "57P01"));
+}
+
+static bool
+repeat(ClientSession *s, LinkExchange *e, const LinkNews *news)
+{
+	if (!session_may_repeat(s, e, news) || !session_put_back_asked(s))
 		return false;
-	buffer_put(&again, rest.data, rest.len);
-	if (again.failed)
-		return false;
-	buffer_free(&s->in);
-	s->in = again;
-	memset(&s->asked, 0, sizeof(s->asked));
 	s->repeats++;
 	counter_add(s->counters, COUNT_REPEATED, 1);
 	return true;
@@ -526,6 +578,11 @@ on_lost(ClientSession *s, LinkExchange *e, const LinkNews *news)
 {
 	bool		in_transaction = link_status(e->link) != TX_IDLE || (s->effects & EFFECT_BEGIN) || s->failed_transaction;
 
+	if (s->riding)
+	{
+		session_ride_lost(s, e, news);
+		return;
+	}
 	if (s->cache && s->cache->exchange == e)
 		session_cache_abort(s);
 	/* the oldest comes first: what is in doubt by it is no longer told apart from what was not sent behind it */
@@ -548,15 +605,9 @@ on_lost(ClientSession *s, LinkExchange *e, const LinkNews *news)
 		return;
 	session_forget_asked(s);
 	s->loss_told = true;
-	if (!e->failed && !e->muted)
-		put_loss(s, e, news);
 	if (in_transaction)
 		s->failed_transaction = true;
-	if (e->x.phase == EXCHANGE_CLOSED)
-		message_put_ready(&s->out, s->failed_transaction ? TX_FAILED : TX_IDLE);
-	else
-		s->skip_local = true;
-	session_flush(s);
+	session_put_loss(s, e, news);
 }
 
 /* The link has broken; what was in flight on it has been told already. */
@@ -640,6 +691,9 @@ session_on_message(LinkExchange *e, const LinkNews *news)
 			break;
 		case LINK_LOST:
 			on_lost(s, e, news);
+			break;
+		case LINK_MOVED:
+			session_ride_moved(s);
 			break;
 	}
 }

@@ -56,6 +56,9 @@ session_attach(ClientSession *s, OriginLink *link)
 	s->tail = NULL;
 	s->effects = 0;
 	s->active_since = reactor_now(session_reactor);
+	s->riding = link_state(link) == LINK_SHARED;
+	if (s->riding)
+		return;
 	link_on_lost(link, session_on_link_lost, s);
 	link_set_client(link, s->row ? client_row_number(s->row) + 1 : 0);
 	if (!link_apply_settings(link, s->settings) || (s->failed_transaction && !link_fail_transaction(link, true)))
@@ -63,8 +66,8 @@ session_attach(ClientSession *s, OriginLink *link)
 }
 
 /* Who one is decides what one may do: a link whose role could not be set must not run anything. */
-static bool
-settings_are_identity(const SettingsVector *settings)
+bool
+session_settings_are_identity(const SettingsVector *settings)
 {
 	return settings_get(settings, "role") || settings_get(settings, "session_authorization");
 }
@@ -127,10 +130,10 @@ static SessionStep
 begin_exchange(ClientSession *s)
 {
 	/*
-	 * Names given or taken in the exchange before may not have been, and what RESET returns to is ours to put back: what comes
-	 * next depends on how that ends.
+	 * Names given or taken in the exchange before may not have been, what RESET returns to is ours to put back, and a BEGIN of before it may fail: what
+	 * comes next depends on how that ends.
 	 */
-	if (s->inflight > 0 && (s->risky > 0 || (s->effects & (EFFECT_SETTINGS | EFFECT_UNBIND))))
+	if (s->inflight > 0 && (s->risky > 0 || (s->effects & (EFFECT_SETTINGS | EFFECT_UNBIND)) || (s->link && link_beginning(s->link))))
 	{
 		s->holding_messages = true;
 		return STEP_HOLD;
@@ -156,15 +159,15 @@ begin_exchange(ClientSession *s)
 			return STEP_GONE;
 		}
 	}
-	if (s->inflight == 0 && link_settings(s->link) != s->settings && link_status(s->link) == TX_IDLE &&
+	if ((s->inflight == 0 || s->riding) && link_settings(s->link) != s->settings && link_status(s->link) == TX_IDLE &&
 		!link_apply_settings(s->link, s->settings))
 	{
 		link_break_now(s->link);
 		return STEP_GONE;
 	}
-	if (s->inflight == 0 && link_applying(s->link) && settings_are_identity(s->settings))
+	if (s->inflight == 0 && link_applying(s->link) && session_settings_are_identity(s->settings))
 		return wait_for_settings(s);
-	s->tail = link_ask(s->link, s, session_on_message);
+	s->tail = session_begin_send(s) ? link_ask(s->link, s, session_on_message) : NULL;
 	if (s->tail == NULL)
 	{
 		session_fatal(s, REFUSE_MEMORY, NULL);
@@ -173,6 +176,7 @@ begin_exchange(ClientSession *s)
 	s->tail->reason = reason_to_ask(s);
 	s->inflight++;
 	s->local_open = false;
+	session_ride_begun(s);
 	session_cache_begun(s);
 	if (s->state != SESSION_RELAYING || s->inflight == 1)
 	{
@@ -460,11 +464,12 @@ answer_refused(ClientSession *s, const Frame *frame)
 
 		buffer_put(&s->out, error.data, error.len);
 		buffer_free(&s->refusal);
+		session_begin_fail(s);
 	}
 	s->skip_local = true;
 	if (frame->type == MSG_SYNC || (fresh && alone))
 	{
-		message_put_ready(&s->out, s->failed_transaction ? TX_FAILED : TX_IDLE);
+		message_put_ready(&s->out, session_status(s));
 		s->skip_local = false;
 	}
 	session_flush(s);
@@ -523,10 +528,13 @@ refuse_type(ClientSession *s, uint8 type)
 static void
 remember_asked(ClientSession *s, const Frame *frame)
 {
-	if (s->inflight != 1 || !frame->last || buffer_len(&s->asked) + frame->raw.len > ASKED_MAX)
+	/* what rides is asked in full at once, and is short */
+	if (!s->riding && (s->inflight != 1 || !frame->last || buffer_len(&s->asked) + frame->raw.len > ASKED_MAX))
 		s->asked_whole = false;
-	if (s->asked_whole)
-		buffer_put(&s->asked, frame->raw.data, frame->raw.len);
+	if (!s->asked_whole)
+		return;
+	buffer_put(&s->asked, frame->raw.data, frame->raw.len);
+	s->tail->asked_len += frame->raw.len;
 }
 
 /* ---- the front ---- */

@@ -478,6 +478,13 @@ status_of(CacheReason reason)
 }
 
 void
+session_cache_count(ClientSession *s, CacheReason reason, int32 stats_row, int64 took)
+{
+	counter_add(s->counters, counter_of_status[status_of(reason)], 1);
+	querystats_asked(stats_row, reason, took);
+}
+
+void
 session_cache_ended(ClientSession *s, LinkExchange *e)
 {
 	int64		took = reactor_now(session_reactor) - e->asked_at;
@@ -497,8 +504,7 @@ session_cache_ended(ClientSession *s, LinkExchange *e)
 	}
 	if (!e->runs || s->headless)
 		return;
-	counter_add(s->counters, counter_of_status[status_of(reason)], 1);
-	querystats_asked(e->stats_row, reason, took);
+	session_cache_count(s, reason, e->stats_row, took);
 	if (session_writes_flush(s))
 		querystats_flushed(e->stats_row);
 }

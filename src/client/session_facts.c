@@ -5,8 +5,6 @@
  */
 #include "postgres.h"
 
-#include <ctype.h>
-
 #include "host/analyze.h"
 #include "host/querystats.h"
 
@@ -33,41 +31,58 @@ typedef struct RememberedQuery
 
 static RememberedQuery remembered[REMEMBERED_QUERIES];
 
-static bool
-joins_a_word(uint8 c)
-{
-	return c >= 0x80 || isalnum(c) || strchr("_$.\"'", c) != NULL;
-}
+enum { TEXT_DIGIT = 1, TEXT_JOINS = 2, TEXT_ESCAPES = 4 };
+
+/* What a byte means to the numbers beside it. */
+static const uint8 text_class[256] = {
+	['0' ... '9'] = TEXT_DIGIT | TEXT_JOINS,
+	['A' ... 'Z'] = TEXT_JOINS,
+	['a' ... 'z'] = TEXT_JOINS,
+	['_'] = TEXT_JOINS,
+	['$'] = TEXT_JOINS,
+	['.'] = TEXT_JOINS,
+	['\''] = TEXT_JOINS,
+	['"'] = TEXT_JOINS | TEXT_ESCAPES,
+	['\\'] = TEXT_ESCAPES,
+	['&'] = TEXT_ESCAPES,
+	[0x80 ... 0xff] = TEXT_JOINS,
+};
 
 /*
  * The text with every number that stands by itself as 0: queries that differ in them alone do the same to a session, and programs that
- * put values into texts send them by the thousand. What touches a letter, a quote or a dot is left as it is. Valid until the next call.
+ * put values into texts send them by the thousand. What touches a letter, a quote or a dot is left as it is. A text with a quoted name, which may
+ * hold a number ("sales-2024-q1"), with a backslash, or with U& and whatever UESCAPE says, whose digits are letters, is left as a whole. Valid until the next call.
  */
 static Bytes
 without_numbers(Bytes text)
 {
 	static uint8 masked[1024];
 	size_t		n = 0;
+	uint8		before = 0;		/* class of the byte before */
 
-	/* a quoted name may hold a number ("sales-2024-q1"); a backslash, or U& with whatever UESCAPE says, begins an escape whose digits are letters */
-	if (text.len > sizeof(masked) || memchr(text.data, '\\', text.len) || memchr(text.data, '"', text.len) || memmem(text.data, text.len, "&'", 2))
+	if (text.len > sizeof(masked))
 		return text;
-	for (size_t i = 0; i < text.len;)
+	for (size_t i = 0; i < text.len; i++)
 	{
-		size_t		from = i++;
+		uint8		c = text.data[i];
+		uint8		class = text_class[c];
 
-		if (isdigit(text.data[from]) && (from == 0 || !joins_a_word(text.data[from - 1])))
+		if ((class & TEXT_ESCAPES) && (c != '&' || (i + 1 < text.len && text.data[i + 1] == '\'')))
+			return text;
+		masked[n++] = c;
+		if ((class & TEXT_DIGIT) && !(before & TEXT_JOINS))
 		{
-			while (i < text.len && isdigit(text.data[i]))
-				i++;
-			if (i == text.len || !joins_a_word(text.data[i]))
+			size_t		end = i + 1;
+
+			while (end < text.len && (text_class[text.data[end]] & TEXT_DIGIT))
+				end++;
+			if (end == text.len || !(text_class[text.data[end]] & TEXT_JOINS))
 			{
-				masked[n++] = '0';
-				continue;
+				masked[n - 1] = '0';
+				i = end - 1;
 			}
 		}
-		memcpy(masked + n, text.data + from, i - from);
-		n += i - from;
+		before = class;
 	}
 	return bytes_of(masked, n);
 }
@@ -103,11 +118,28 @@ forget(QueryFacts *facts)
 	memset(facts, 0, sizeof(*facts));
 }
 
+/* One text is looked at several times on its way, and often comes again: the last one needs no digest. */
+static Digest128
+digest_of_query(Bytes text)
+{
+	static uint8 last[512];
+	static size_t last_len;
+	static Digest128 last_digest;
+
+	if (text.len != last_len || memcmp(text.data, last, last_len) != 0 || last_len == 0)
+	{
+		last_digest = digest_of(without_numbers(text));
+		last_len = text.len <= sizeof(last) ? text.len : 0;
+		memcpy(last, text.data, last_len);
+	}
+	return last_digest;
+}
+
 QueryFacts *
 session_query_facts(const ClientSession *s, Bytes text)
 {
 	static RememberedQuery unsafe;
-	Digest128	digest = digest_of(without_numbers(text));
+	Digest128	digest = digest_of_query(text);
 	RememberedQuery *row = s->safe_encoding ? &remembered[digest.lo & (REMEMBERED_QUERIES - 1)] : &unsafe;
 	StatementFacts facts = {0};
 
@@ -118,6 +150,7 @@ session_query_facts(const ClientSession *s, Bytes text)
 	row->facts.digest = digest;
 	row->facts.effects = facts.effects | reaches_ours(&facts);
 	row->facts.kind = facts.kind;
+	row->facts.begin = facts.begin;
 	row->facts.ascii_names = names_are_ascii(facts.mentions);
 	row->facts.gateway = facts.target && session_gateway_is(bytes_str(facts.target));
 	row->known = true;
@@ -196,8 +229,6 @@ session_query_proof(const ClientSession *s, Bytes text, QueryFacts *query)
 {
 	StatementFacts facts = {0};
 
-	if (!store_enabled())
-		return NULL;
 	if (!s->utf8 && !query->ascii_names)
 		return &unreadable;
 	if (proof_holds(s, query->proof))
@@ -215,8 +246,6 @@ session_statement_proof(const ClientSession *s, Statement *statement)
 {
 	const StatementFacts *facts;
 
-	if (!store_enabled())
-		return NULL;
 	facts = analyze_facts(statement, s->safe_encoding);
 	/* what holds for this session alone is not remembered */
 	if (facts != &statement->facts)

@@ -3,7 +3,8 @@
  *
  * session.c: life, reading and writing. session_login.c: from accept to ReadyForQuery. session_ask.c: a client's message on
  * its way to the origin; session_statements.c: its prepared statements on whatever link it has; session_facts.c: what a text does. session_answer.c: the link's news on their way to the client. session_settings.c: what SET has left behind.
- * session_local.c: what is answered here, message by message; session_cache.c: answers from the cache and into it; session_gateway.c: SET of our own settings; session_writes.c: what it writes.
+ * session_ride.c: its exchanges on a link shared with others.
+ * session_local.c: what is answered here, message by message; session_cache.c: answers from the cache and into it; session_gateway.c: SET of our own settings; session_begin.c: BEGIN; session_writes.c: what it writes.
  */
 #ifndef HYPERPOOL_CLIENT_SESSION_INTERNAL_H
 #define HYPERPOOL_CLIENT_SESSION_INTERNAL_H
@@ -79,21 +80,31 @@ typedef struct ClientSession
 	bool		closing;		/* flush what is in `out`, then close */
 	bool		loss_told;		/* the loss of the link was told as the answer to an exchange */
 	bool		failed_transaction; /* the link was lost in a transaction: the client is told it failed, and must end it */
+	bool		begin_portal;	/* of `begin`: its unnamed portal is still there */
 	bool		safe_encoding;	/* its SQL may be parsed */
 	bool		utf8;			/* names in it are as in the origin's catalog, beyond ASCII too */
 	uint16		inflight;		/* exchanges asked and not ended */
 	bool		asked_whole;	/* `asked` holds all of the exchange */
 	uint8		repeats;		/* how often it was asked again */
+	uint8		moves;			/* how often it was asked elsewhere, as it stood behind one that stood still */
+	bool		riding;			/* `link` is shared: it is where its exchanges are, but not held */
+	bool		ride_parses;	/* one of them holds a Parse */
+	bool		ride_uses_unnamed;	/* one of them binds the unnamed statement of an earlier exchange */
+	bool		next_uses_unnamed;	/* so does the one found to ride */
+	bool		alone;			/* the next exchange does not ride */
 	bool		holding_messages;	/* until the exchange in flight has ended */
 	uint16		risky;			/* asks in flight that give or take names */
 	uint32		effects;		/* of everything since the link was taken */
 
+	size_t		ride_left;		/* of the exchange found to ride: bytes not taken yet */
 	ByteBuffer	in;
 	ByteBuffer	out;
-	ByteBuffer	asked;			/* the client's messages of the one exchange in flight, as they came, to be asked again; see remember_asked */
+	ByteBuffer	asked;			/* the client's messages of the one exchange in flight (riding: of all), as they came, to be asked again; see remember_asked */
+	ByteBuffer	parked;			/* riding where a cancel was sent for a neighbour: the answer so far, until it is known not to have been hit */
 	ByteBuffer	refusal;		/* an ErrorResponse for the next exchange instead of asking it */
 	FrameReader reader;
 
+	char	   *begin;			/* a BEGIN that was answered here: it goes out in front of what needs a link next; NULL: there is none */
 	StatementNames names;
 	Statement  *unnamed;
 	LinkExchange *unnamed_in;	/* the exchange that parsed it; may be gone by now: only to be compared */
@@ -183,6 +194,7 @@ typedef struct QueryFacts		/* of a simple query's text */
 {
 	uint16		effects;		/* StatementEffect bits */
 	uint8		kind;			/* StatementKind */
+	uint8		begin;			/* BeginTrait bits */
 	bool		gateway;		/* SET, RESET or SHOW of one of our own settings */
 	bool		ascii_names;	/* it mentions no other */
 	int32		stats_row;
@@ -201,6 +213,23 @@ extern bool session_proof_is_current(const ClientSession *s, const Proof *proof)
 extern FactsState session_facts_state(const ClientSession *s);	/* and lets the scout know that they are wanted */
 extern int32 session_query_stats(const ClientSession *s, Bytes text, QueryFacts *facts);
 extern int32 session_statement_stats(const ClientSession *s, Statement *statement);
+
+/* session_ride.c */
+extern void session_ride_look(ClientSession *s, Bytes in);	/* may the exchange at the front of `in` ride? Sets what the pool is asked for, and ride_left */
+extern bool session_ride_on(ClientSession *s, Bytes in);	/* riding: may the next one follow? False: not now; true without riding: it has got off */
+extern void session_ride_begun(ClientSession *s);	/* its newest exchange was asked */
+extern void session_ride_ended(ClientSession *s, const LinkExchange *e);
+extern void session_ride_over(ClientSession *s);	/* nothing of it is in flight any more */
+extern void session_ride_leave(ClientSession *s);	/* gives up what is */
+extern void session_ride_moved(ClientSession *s);
+extern bool session_ride_parks(const ClientSession *s, const LinkExchange *e);	/* its answer is not passed on before it has ended */
+extern void session_ride_park(ClientSession *s, LinkExchange *e, Bytes bytes);
+extern void session_ride_unpark(ClientSession *s);
+extern bool session_ride_hit_by_stray(const ClientSession *s, LinkExchange *e, const LinkNews *news);
+extern void session_ride_again(ClientSession *s);
+extern void session_ride_lost(ClientSession *s, LinkExchange *e, const LinkNews *news);
+extern bool session_ride_cancel(ClientSession *s, Refusal refusal);
+extern bool session_ride_may_hold(ClientSession *s);
 
 /* session_writes.c */
 /* What is about to be sent writes this (proof NULL: see effects); marks it before the first byte goes out. */
@@ -256,6 +285,7 @@ extern void session_cache_bytes(ClientSession *s, LinkExchange *e, Bytes bytes);
 extern void session_cache_swallowed(ClientSession *s, LinkExchange *e, Bytes body);
 extern bool session_cache_wants_head(const ClientSession *s);	/* the exchange being asked is recorded and the client does not Describe it */
 extern void session_cache_ended(ClientSession *s, LinkExchange *e);
+extern void session_cache_count(ClientSession *s, CacheReason reason, int32 stats_row, int64 took);	/* an exchange that did not come from the cache */
 extern void session_cache_abort(ClientSession *s);	/* and leaves a flight it has joined */
 extern void session_cache_go_on(ClientSession *s);	/* REPLAYING: there is room in s->out */
 extern void session_cache_init(void);
@@ -269,6 +299,32 @@ extern bool session_gateway_is(Bytes setting);
 extern bool session_gateway_run(ClientSession *s, Bytes text, bool extended, bool describe_statement, bool describe_portal, bool *failed);
 extern void session_gateway_heed(ClientSession *s, Bytes text); /* the same, where the origin answers it */
 extern bool session_gateway_take(ClientSession *s, SettingsDraft *draft, char *complaint, size_t size);	/* out of startup settings; false: a value is wrong */
+
+/* session_begin.c */
+typedef struct BeginRequest
+{
+	Bytes		text;
+	uint8		traits;			/* BeginTrait bits */
+	bool		extended;
+	bool		describe_statement;
+	bool		describe_portal;
+	int32		stats_row;
+} BeginRequest;
+
+extern bool session_begin_may(const ClientSession *s, uint8 traits);	/* of a session that session_local looks after */
+/* Answers it and keeps it; the answer without ReadyForQuery goes to s->out. False: no memory, or too long. */
+extern bool session_begin_run(ClientSession *s, const BeginRequest *request);
+extern bool session_begin_admits(ClientSession *s, uint8 type);	/* false: with a BEGIN kept this message is none for session_local */
+extern bool session_begin_send(ClientSession *s);	/* in front of the exchange that begins now, if there is one; false: no memory */
+extern void session_begin_fail(ClientSession *s);	/* the client has been told an error */
+extern void session_begin_forget(ClientSession *s);
+
+/* What ReadyForQuery says of a session that holds no link. */
+static inline uint8
+session_status(const ClientSession *s)
+{
+	return s->failed_transaction ? TX_FAILED : s->begin ? TX_OPEN : TX_IDLE;
+}
 
 /* session_statements.c */
 extern void session_add_effects(ClientSession *s, uint32 effects);
@@ -293,6 +349,7 @@ extern SessionStep session_ask(ClientSession *s, const Frame *frame);
 extern void session_drop_unnamed(ClientSession *s);	/* a simple Query takes it away; nothing of it is at the origin */
 extern bool session_refuses_type(ClientSession *s, uint8 type);	/* true: no such message; the client has been told */
 extern void session_attach(ClientSession *s, OriginLink *link);
+extern bool session_settings_are_identity(const SettingsVector *settings);
 
 /* session_answer.c */
 extern void session_on_message(LinkExchange *e, const LinkNews *news);
@@ -300,6 +357,9 @@ extern void session_on_link_lost(void *owner);
 extern void session_on_checkout(PoolWaiter *waiter, OriginLink *link);
 extern void session_refuse_next(ClientSession *s, Refusal refusal, const char *arg);
 extern void session_forget_asked(ClientSession *s);
+extern bool session_put_back_asked(ClientSession *s);	/* in front of `in`; false: no memory */
+extern bool session_may_repeat(const ClientSession *s, const LinkExchange *e, const LinkNews *news);
+extern void session_put_loss(ClientSession *s, LinkExchange *e, const LinkNews *news);	/* the error that says so, and ReadyForQuery, to whom it is owed */
 extern void session_unbind(ClientSession *s);
 extern void session_quiet(ClientSession *s);	/* nothing is in flight any more: return the link, or keep it */
 

@@ -5,7 +5,7 @@
  * for. What cannot be answered goes on by the ordinary route (session_ask.c), in the middle of an exchange too: what was answered here has left behind
  * exactly what that route needs (names, the unnamed statement, what the client was told of them).
  *
- * Never waits for more than the rest of an exchange that has begun, and only when its statement is a read.
+ * Never waits for more than the rest of an exchange that has begun, and only when its statement is a read, a BEGIN or a setting of ours.
  */
 #include "postgres.h"
 
@@ -25,6 +25,7 @@ typedef struct LocalBatch		/* [Parse [Describe S]] Bind [Describe P] Execute [Cl
 	uint32		max_rows;		/* of Execute; 0 = all */
 	uint32		closes;
 	bool		flushed;		/* a Flush among them: the client may wait for answers before it sends the rest */
+	bool		last;			/* nothing lies behind it */
 	size_t		len;			/* of all of it */
 } LocalBatch;
 
@@ -164,6 +165,7 @@ read_batch(Bytes in, LocalBatch *batch)
 		if (!take_message(batch, &place, &frame))
 			return BATCH_OTHER;
 	}
+	batch->last = batch->len == in.len;
 	return BATCH_WHOLE;
 }
 
@@ -189,6 +191,19 @@ is_gateway(ClientSession *s, Statement *statement)
 	const StatementFacts *facts = analyze_facts(statement, s->safe_encoding);
 
 	return facts->target && session_gateway_is(bytes_str(facts->target));
+}
+
+static bool
+is_begin(ClientSession *s, Statement *statement)
+{
+	return session_begin_may(s, analyze_facts(statement, s->safe_encoding)->begin);
+}
+
+/* Answered here whatever the cache holds. */
+static bool
+is_ours(ClientSession *s, Statement *statement)
+{
+	return is_gateway(s, statement) || is_begin(s, statement);
 }
 
 /* Takes the reference over: the client's statement of that name. The name is free. False: no memory; the reference is given back. */
@@ -301,23 +316,48 @@ answer_batch(ClientSession *s, const LocalBatch *batch, Statement *statement, bo
 	return session_cache_answer(s, &request, taken);
 }
 
-/* SET of one of our own settings, in the extended form. */
+/* BEGIN, without parameters and by the unnamed portal. What lies behind it needs a link anyway. */
+static bool
+run_begin(ClientSession *s, const LocalBatch *batch, Statement *statement)
+{
+	BindValues	values;
+	BeginRequest request = {
+		.text = statement_text(statement),
+		.traits = analyze_facts(statement, s->safe_encoding)->begin,
+		.extended = true,
+		.describe_statement = batch->describe_statement,
+		.describe_portal = batch->describe_portal
+	};
+
+	if (!batch->last || batch->closes > 0 || batch->bind.portal.len > 0 || statement_types(statement).len > 0 ||
+		!cachekey_read_bind(batch->bind.rest, &values) || values.nvalues > 0)
+		return false;
+	request.stats_row = session_statement_stats(s, statement);
+	return session_begin_run(s, &request);
+}
+
+/* BEGIN, or SET of one of our own settings, in the extended form. */
 static LocalVerdict
-run_gateway(ClientSession *s, const LocalBatch *batch, Statement *statement)
+run_ours(ClientSession *s, const LocalBatch *batch, Statement *statement)
 {
 	size_t		before = buffer_len(&s->out);
-	bool		failed;
+	bool		failed = false;
+	bool		done;
 
 	if (batch->parse)
 		message_put_empty(&s->out, ANS_PARSE_COMPLETE);
-	if (!session_gateway_run(s, statement_text(statement), true, batch->describe_statement, batch->describe_portal, &failed))
+	if (is_begin(s, statement))
+		done = run_begin(s, batch, statement);
+	else
+		done = session_gateway_run(s, statement_text(statement), true, batch->describe_statement, batch->describe_portal, &failed);
+	if (!done)
 	{
 		s->out.end = s->out.start + before; /* nothing else was put there */
 		return LOCAL_FORWARD;
 	}
 	for (uint32 i = 0; i < batch->closes && !failed; i++)
 		message_put_empty(&s->out, ANS_CLOSE_COMPLETE);
-	message_put_ready(&s->out, TX_IDLE);
+	message_put_ready(&s->out, session_status(s));
 	session_flush(s);
 	return LOCAL_DONE;
 }
@@ -341,15 +381,15 @@ local_bind(ClientSession *s, Bytes in, size_t *used)
 		return LOCAL_FORWARD;
 	statement = bind.statement.len == 0 ? s->unnamed : names_get(&s->names, bind.statement);
 	s->reason = REASON_NOT_A_READ;
-	if (statement == NULL || !(is_read(s, statement) || is_gateway(s, statement)))
+	if (statement == NULL || !(is_read(s, statement) || is_ours(s, statement)))
 		return LOCAL_FORWARD;
 	s->reason = REASON_PIPELINE;
 	verdict = read_batch(in, &batch);
 	if (verdict != BATCH_WHOLE)
 		return verdict == BATCH_MORE ? LOCAL_MORE : LOCAL_FORWARD;
-	if (is_gateway(s, statement))
+	if (is_ours(s, statement))
 	{
-		answered = run_gateway(s, &batch, statement);
+		answered = run_ours(s, &batch, statement);
 		taken = answered == LOCAL_DONE;
 	}
 	else
@@ -372,9 +412,9 @@ local_batch(ClientSession *s, const LocalBatch *batch, Statement *statement, siz
 	LocalVerdict verdict;
 	bool		taken = false;
 
-	if (is_gateway(s, statement))
+	if (is_ours(s, statement))
 	{
-		verdict = run_gateway(s, batch, statement);
+		verdict = run_ours(s, batch, statement);
 		taken = verdict == LOCAL_DONE;
 	}
 	else if (batch->describe_statement)
@@ -423,7 +463,7 @@ local_parsed(ClientSession *s, Bytes in, const ParseMessage *m, size_t len, Stat
 	LocalVerdict verdict;
 
 	s->reason = REASON_PIPELINE;
-	if (is_read(s, statement) || is_gateway(s, statement))
+	if (is_read(s, statement) || is_ours(s, statement))
 	{
 		switch (read_batch(in, &batch))
 		{
@@ -499,9 +539,11 @@ local_close(ClientSession *s, const Frame *frame)
 
 	if (!message_read_named(frame->body, &m) || (m.what != 'S' && m.what != 'P'))
 		return LOCAL_FORWARD;
-	if (m.what == 'S' && m.name.len == 0)
+	if (m.what == 'P')
+		s->begin_portal &= m.name.len > 0;
+	else if (m.name.len == 0)
 		session_drop_unnamed(s);
-	else if (m.what == 'S' && (gone = names_take(&s->names, m.name)) != NULL)
+	else if ((gone = names_take(&s->names, m.name)) != NULL)
 		statement_unref(pools_statements(), gone);
 	message_put_empty(&s->out, ANS_CLOSE_COMPLETE);
 	s->local_open = true;
@@ -512,14 +554,26 @@ local_close(ClientSession *s, const Frame *frame)
 static LocalVerdict
 local_sync(ClientSession *s)
 {
-	message_put_ready(&s->out, TX_IDLE);
+	message_put_ready(&s->out, session_status(s));
 	s->local_open = false;
 	session_flush(s);
 	return LOCAL_DONE;
 }
 
+/* BEGIN as a simple Query; last: nothing lies behind it. */
+static bool
+query_begins(ClientSession *s, Bytes text, QueryFacts *facts, bool last)
+{
+	BeginRequest request = {.text = text, .traits = facts->begin};
+
+	if (!last || !session_begin_may(s, facts->begin))
+		return false;
+	request.stats_row = session_query_stats(s, text, facts);
+	return session_begin_run(s, &request);
+}
+
 static LocalVerdict
-local_query(ClientSession *s, const Frame *frame)
+local_query(ClientSession *s, const Frame *frame, bool last)
 {
 	CacheRequest request = {0};
 	QueryFacts *facts;
@@ -533,17 +587,14 @@ local_query(ClientSession *s, const Frame *frame)
 		return LOCAL_FORWARD;
 	}
 	facts = session_query_facts(s, text);
-	if (facts->gateway && session_gateway_run(s, text, false, false, true, &failed))
+	if (query_begins(s, text, facts, last) || (facts->gateway && session_gateway_run(s, text, false, false, true, &failed)))
 	{
 		session_drop_unnamed(s);
 		return local_sync(s);
 	}
-	request.proof = session_query_proof(s, text, facts);
-	if (request.proof == NULL && store_enabled())
-	{
-		s->reason = REASON_NOT_PARSED;
+	if (s->begin)
 		return LOCAL_FORWARD;
-	}
+	request.proof = session_query_proof(s, text, facts);
 	analyze_hints(text, &request.hints);
 	s->reason = session_cache_reason(s, request.proof, &request.hints);
 	if (s->reason != REASON_CACHEABLE)
@@ -577,12 +628,12 @@ session_local_may(const ClientSession *s)
 }
 
 static LocalVerdict
-local_message(ClientSession *s, const Frame *frame)
+local_message(ClientSession *s, const Frame *frame, bool last)
 {
 	switch (frame->type)
 	{
 		case MSG_QUERY:
-			return local_query(s, frame);
+			return local_query(s, frame, last);
 		case MSG_DESCRIBE:
 			return local_describe(s, frame);
 		case MSG_CLOSE:
@@ -608,6 +659,8 @@ session_local(ClientSession *s, Bytes in, size_t *used)
 	s->reason = REASON_PIPELINE;
 	if (s->rights_stale && !session_check_rights(s))
 		return LOCAL_GONE;
+	if (!session_begin_admits(s, in.data[0]))
+		return LOCAL_FORWARD;
 	if (in.data[0] == MSG_PARSE)
 		verdict = local_parse(s, in, used);
 	else if (in.data[0] == MSG_BIND)
@@ -616,7 +669,7 @@ session_local(ClientSession *s, Bytes in, size_t *used)
 	{
 		if (next_message(in, &at, &frame) != BATCH_WHOLE)
 			return LOCAL_FORWARD;
-		verdict = local_message(s, &frame);
+		verdict = local_message(s, &frame, at == in.len);
 		if (verdict == LOCAL_DONE || (verdict == LOCAL_HELD && s->state == SESSION_REPLAYING && before != SESSION_REPLAYING))
 			*used = at;
 	}

@@ -315,7 +315,7 @@ let_in(ClientSession *s)
 		return;
 	}
 	client_row_begin_change(s->row);
-	s->row->role = s->role;
+	client_row_set_role(s->row, s->role);
 	s->row->origin_slot = origin->slot;
 	s->row->tls = transport_is_tls(&s->transport);
 	strlcpy(s->row->application_name, login->application_name, NAMEDATALEN);

@@ -152,7 +152,8 @@ session_prepare_on_link(ClientSession *s, Bytes client_name, Statement *statemen
 	if (*number != 0)
 	{
 		*name = link_statement_name(*number, buf);
-		if (!anew && !shapes_differ(told, link_statements_shape(link_statements(s->link), *number)))
+		if (!anew && !link_statements_pending(link_statements(s->link), *number) &&
+			!shapes_differ(told, link_statements_shape(link_statements(s->link), *number)))
 			return true;
 		/* the link or the client is behind the times: the origin knows which. A client that parses anew has it parsed anew. */
 		message_put_named(link_outbound(s->link), MSG_CLOSE, 'S', *name);
@@ -361,6 +362,7 @@ session_ask_parse(ClientSession *s, const Frame *frame)
 	Statement  *statement;
 
 	counter_add(s->counters, COUNT_CLIENT_PARSES, 1);
+	s->ride_parses = s->riding;
 	if (!frame->last)
 		return parse_too_long(s, frame);
 	if (!message_read_parse(frame->body, &m))

@@ -125,8 +125,6 @@ session_writes_asked(ClientSession *s, const Proof *proof, uint32 effects)
 	WritesWhat	what;
 	int			before;
 
-	if (!store_enabled())
-		return;
 	what = writes_what(s, proof, effects);
 	if (what != WRITES_NOTHING && s->writes == NULL && (s->writes = mem_zalloc(sizeof(SessionWrites))) == NULL)
 	{
@@ -265,7 +263,7 @@ session_catalog_moved(ClientSession *s)
 {
 	FactsIdentity id;
 
-	if (store_enabled() && facts_identity(pool_origin_slot(s->pool), pool_origin_oid(s->pool), &id))
+	if (facts_identity(pool_origin_slot(s->pool), pool_origin_oid(s->pool), &id))
 	{
 		versions_move(id.catalog_slot);
 		cancel_wake_scout();

@@ -2,7 +2,7 @@
  * core/bytes.c - bounded buffers, counted memory, cursors, digests.
  *
  * Answers: how are bytes held, read and written here?  Owns: the count of
- * bytes held by this process and the digest key.  Never: trusts a length,
+ * bytes held by this process, a few spare blocks and the digest key.  Never: trusts a length,
  * touches a socket, raises an error.
  */
 #include "core/bytes.h"
@@ -10,11 +10,16 @@
 #include <stdlib.h>
 
 #define BUFFER_SMALLEST		256u
+#define SPARE_BLOCKS		256u	/* as many as a turn has events */
 
 /* ---- counted memory ---- */
 
 /* What this process holds.  A process is one thread here, so no atomics. */
 static size_t held_bytes = 0;
+
+/* Blocks of BUFFER_SMALLEST that no buffer has now. */
+static uint8_t *spares[SPARE_BLOCKS];
+static uint32_t spare_blocks = 0;
 
 /* A size of 0 takes one byte from the C library but counts as the 0 the caller gives back. */
 void *
@@ -124,6 +129,31 @@ buffer_move_to_front(ByteBuffer *b)
 }
 
 /*
+ * Blocks of the smallest size come and go with every short answer: a few are kept, so that it needs nothing of the C library. They
+ * count as given back.
+ */
+static uint8_t *
+block_take(uint32_t size)
+{
+	if (size != BUFFER_SMALLEST || spare_blocks == 0)
+		return mem_alloc(size);
+	held_bytes += size;
+	return spares[--spare_blocks];
+}
+
+static void
+block_give(uint8_t *block, uint32_t size)
+{
+	if (size != BUFFER_SMALLEST || spare_blocks == SPARE_BLOCKS)
+	{
+		mem_free(block, size);
+		return;
+	}
+	held_bytes -= size;
+	spares[spare_blocks++] = block;
+}
+
+/*
  * A fresh block instead of realloc(): only the bytes still queued are copied,
  * and they land at the front.
  */
@@ -132,13 +162,13 @@ buffer_grow(ByteBuffer *b, size_t need)
 {
 	uint32_t	size = buffer_size_for(need);
 	size_t		len = buffer_len(b);
-	uint8_t    *data = mem_alloc(size);
+	uint8_t    *data = block_take(size);
 
 	if (data == NULL)
 		return false;
 	if (len > 0)
 		memcpy(data, b->data + b->start, len);
-	mem_free(b->data, b->size);
+	block_give(b->data, b->size);
 	b->data = data;
 	b->start = 0;
 	b->end = (uint32_t) len;
@@ -235,7 +265,7 @@ buffer_trim(ByteBuffer *b)
 {
 	if (b->data == NULL || buffer_len(b) > 0)
 		return;
-	mem_free(b->data, b->size);
+	block_give(b->data, b->size);
 	b->data = NULL;
 	b->start = 0;
 	b->end = 0;
@@ -245,7 +275,7 @@ buffer_trim(ByteBuffer *b)
 void
 buffer_free(ByteBuffer *b)
 {
-	mem_free(b->data, b->size);
+	block_give(b->data, b->size);
 	memset(b, 0, sizeof(*b));
 }
 

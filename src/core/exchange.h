@@ -125,6 +125,14 @@ exchange_done(const Exchange *x)
 	return x->phase == EXCHANGE_DONE;
 }
 
+/* No Sync was sent behind it: it is done with its last answer. */
+static inline void
+exchange_end_without_sync(Exchange *x)
+{
+	if (x->count == 0)
+		x->phase = EXCHANGE_DONE;
+}
+
 /* Drops every ask (the link was lost or the client gave up), newest first. */
 extern void exchange_drop_all(Exchange *x, void (*dropped) (void *arg, const Ask *ask), void *arg);
 /* Nothing is owed but the exchange is open: the client's turn. */

@@ -200,6 +200,8 @@ typedef struct LinkStatement
 	Shape		shape;
 	uint32_t	number;
 	uint64_t	used_in;		/* the map's flight when last found or added */
+	uint64_t	asked_in;		/* the map's flight when its last Parse was sent */
+	uint32_t	asked;			/* Parses sent and not answered */
 	struct LinkStatement *next_by_key;
 	struct LinkStatement *next_by_number;
 	struct LinkStatement *older;	/* list by last use */
@@ -430,25 +432,63 @@ link_statements_add(LinkStatements *map, Statement *s, const SettingsVector *set
 	return entry->number;
 }
 
-Shape *
-link_statements_shape(LinkStatements *map, uint32_t number)
+static LinkStatement *
+entry_of(LinkStatements *map, uint32_t number)
 {
 	LinkStatement *entry = *number_bucket(map, number);
 
 	while (entry != NULL && entry->number != number)
 		entry = entry->next_by_number;
+	return entry;
+}
+
+Shape *
+link_statements_shape(LinkStatements *map, uint32_t number)
+{
+	LinkStatement *entry = entry_of(map, number);
+
 	return entry != NULL ? &entry->shape : NULL;
 }
 
 void
 link_statements_remove(LinkStatements *map, uint32_t number)
 {
-	LinkStatement *entry = *number_bucket(map, number);
+	LinkStatement *entry = entry_of(map, number);
 
-	while (entry != NULL && entry->number != number)
-		entry = entry->next_by_number;
 	if (entry != NULL)
 		entry_drop(map, entry);
+}
+
+void
+link_statements_asked(LinkStatements *map, uint32_t number)
+{
+	LinkStatement *entry = entry_of(map, number);
+
+	if (entry == NULL)
+		return;
+	entry->asked++;
+	entry->asked_in = map->flight;
+}
+
+void
+link_statements_answered(LinkStatements *map, uint32_t number, bool well)
+{
+	LinkStatement *entry = entry_of(map, number);
+
+	if (entry == NULL)
+		return;
+	if (entry->asked > 0)
+		entry->asked--;
+	if (!well && entry->asked == 0)
+		entry_drop(map, entry);
+}
+
+bool
+link_statements_pending(LinkStatements *map, uint32_t number)
+{
+	LinkStatement *entry = entry_of(map, number);
+
+	return entry != NULL && entry->asked > 0 && entry->asked_in != map->flight;
 }
 
 void

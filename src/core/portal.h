@@ -75,8 +75,14 @@ extern uint32_t link_statements_find(LinkStatements *map, const Statement *s, co
 extern uint32_t link_statements_add(LinkStatements *map, Statement *s, const SettingsVector *settings, uint32_t *evicted);
 /* The shape of what is prepared under this number; NULL: nothing is. Valid until the map changes. */
 extern Shape *link_statements_shape(LinkStatements *map, uint32_t number);
-extern void link_statements_remove(LinkStatements *map, uint32_t number);	/* its Parse failed, or it was deallocated */
-extern void link_statements_settle(LinkStatements *map);	/* nothing of it is in flight now */
+extern void link_statements_remove(LinkStatements *map, uint32_t number);	/* it was deallocated */
+/* A Parse under this number is sent, and later: it has been answered (well), or has failed or was skipped: then the entry goes, unless another Parse of it is under way. */
+extern void link_statements_asked(LinkStatements *map, uint32_t number);
+extern void link_statements_answered(LinkStatements *map, uint32_t number, bool well);
+/* Its Parse was sent before the last settle and is not answered: whoever does not know how that will end must not count on it. */
+extern bool link_statements_pending(LinkStatements *map, uint32_t number);
+/* What is asked from now on is another client's, or nothing is in flight. */
+extern void link_statements_settle(LinkStatements *map);
 extern void link_statements_clear(LinkStatements *map);	/* DEALLOCATE ALL, DISCARD ALL */
 /* The link name of a number, e.g. "hyperpool_5f0c2a91_12"; the middle is random per process (link_names_seed). */
 extern Bytes link_statement_name(uint32_t number, char buf[LINK_NAME_MAX]);

@@ -44,6 +44,14 @@ typedef enum StatementKind
 	STATEMENT_SEVERAL			/* more than one statement in the string */
 } StatementKind;
 
+/* Of a BEGIN that is all of its text. */
+typedef enum BeginTrait
+{
+	BEGIN_ALONE = 1 << 0,		/* it is one */
+	BEGIN_BY_START = 1 << 1,	/* START TRANSACTION, which is its tag then */
+	BEGIN_NOT_ON_STANDBY = 1 << 2	/* SERIALIZABLE or READ WRITE: a standby refuses it */
+} BeginTrait;
+
 /* ---- what a text speaks of: names as they stand there, not resolved ---- */
 
 typedef enum MentionKind
@@ -98,6 +106,7 @@ typedef struct StatementFacts
 {
 	bool		known;			/* analysis has been done */
 	uint8_t		kind;			/* StatementKind */
+	uint8_t		begin;			/* BeginTrait bits; 0: it is none, or not alone */
 	uint16_t	effects;		/* StatementEffect bits */
 	char	   *target;			/* DEALLOCATE / EXECUTE: the name, folded as SQL folds it; SET, RESET, SHOW of hyperpool.*: the setting's name; owned (mem_free_str) */
 	Mentions   *mentions;		/* what it speaks of, or NULL (nothing, or not analysed); owned (mentions_free) */

@@ -276,7 +276,7 @@ origins_parse_connection(const char *origin, const char *text, ConnectionString 
 static const char *const option_args[] = {
 	"pool_size", "min_pool_size", "pool_mode", "queue_timeout", "idle_timeout", "max_lifetime", "query_timeout",
 	"idle_transaction_timeout", "connect_timeout", "cache", "max_age", "stale_while_revalidate", "stale_if_error",
-	"max_result_size", "allow_trust"
+	"max_result_size", "allow_trust", "share", "share_depth"
 };
 
 int64

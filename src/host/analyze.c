@@ -259,15 +259,48 @@ dml_effects(Node *stmt, const Reading *reading)
 	return found.effects;
 }
 
+/* An option of BEGIN that a standby refuses. */
+static bool
+needs_primary(const DefElem *option)
+{
+	Node	   *value = option->arg;
+
+	if (value == NULL || !IsA(value, A_Const))
+		return true;
+	value = (Node *) &((A_Const *) value)->val;
+	if (strcmp(option->defname, "transaction_isolation") == 0)
+		return !IsA(value, String) || strcmp(strVal(value), "serializable") == 0;
+	if (strcmp(option->defname, "transaction_read_only") == 0)
+		return !IsA(value, Integer) || intVal(value) == 0;
+	return strcmp(option->defname, "transaction_deferrable") != 0;
+}
+
+static uint8
+begin_traits(const TransactionStmt *stmt)
+{
+	uint8		traits = BEGIN_ALONE;
+	ListCell   *cell;
+
+	if (stmt->kind == TRANS_STMT_START)
+		traits |= BEGIN_BY_START;
+	foreach(cell, stmt->options)
+	{
+		if (needs_primary(lfirst(cell)))
+			traits |= BEGIN_NOT_ON_STANDBY;
+	}
+	return traits;
+}
+
 static uint32
-transaction_effects(const TransactionStmt *stmt, NameDraft *names)
+transaction_effects(const TransactionStmt *stmt, const Reading *reading)
 {
 	if (stmt->kind == TRANS_STMT_COMMIT_PREPARED)
-		names->flags |= TEXT_WRITES_ANYTHING;
+		reading->names->flags |= TEXT_WRITES_ANYTHING;
 	switch (stmt->kind)
 	{
 		case TRANS_STMT_BEGIN:
 		case TRANS_STMT_START:
+			reading->facts->begin = begin_traits(stmt);
 			return EFFECT_BEGIN;
 		case TRANS_STMT_COMMIT:
 		case TRANS_STMT_ROLLBACK:
@@ -528,7 +561,7 @@ utility_effects(Node *stmt, const Reading *reading)
 	{
 		case T_TransactionStmt:
 			facts->kind = STATEMENT_TRANSACTION;
-			return transaction_effects((TransactionStmt *) stmt, reading->names);
+			return transaction_effects((TransactionStmt *) stmt, reading);
 		case T_VariableSetStmt:
 			return set_statement_effects((VariableSetStmt *) stmt, facts);
 		case T_VariableShowStmt:

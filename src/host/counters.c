@@ -2,7 +2,7 @@
  * host/counters.c - the shared numbers behind the statistics views.
  *
  * Owns one area of shared memory: a head, counters and histograms a (worker, origin slot), the client rows, the link
- * rows, the pool rows. Sized by settings at start; nothing grows.
+ * rows, the pool rows, the number of clients of each worker. Sized by settings at start; nothing grows.
  *
  * Locks: rows_lock covers both free lists, the numbers in use and the taking of a generation; pools_lock covers the pool rows'
  * names and the sum of their links. Both are held for a few instructions and never together. No ERROR can happen under them.
@@ -25,6 +25,18 @@
 /* The process id a client is told: row number + 1 in the low bits, random ones above; positive as an int32. */
 #define KEY_PID_ROW_BITS	20
 #define KEY_PID_RANDOM_MASK	((((uint32) 1 << 11) - 1) << KEY_PID_ROW_BITS)
+
+/* A line of the processor's cache each: any worker may read it whenever it accepts a client. */
+typedef union WorkerLoad
+{
+	struct
+	{
+		pg_atomic_uint32 clients;	/* rows taken; changed under rows_lock */
+		pg_atomic_uint32 coming;	/* as an int32: who sends counts first, and may take it back when we have begun anew */
+		pg_atomic_uint32 open;
+	};
+	char		line[PG_CACHE_LINE_SIZE];
+} WorkerLoad;
 
 typedef struct CountersShared
 {
@@ -49,8 +61,10 @@ static CountersShared *shared = NULL;
 static TimestampTz *reset_times;	/* max_origins */
 static OriginCounters *counters;	/* workers * max_origins */
 static ClientRow *clients;
+static Oid *roles;				/* of the clients, side by side: counting one's clients looks at all */
 static LinkRow *links;
 static PoolRow *pools;
+static WorkerLoad *loads;		/* workers */
 
 /* Where a number out of bounds is counted: nowhere that matters. */
 static OriginCounters nowhere;
@@ -62,8 +76,10 @@ typedef struct AreaLayout
 	Size		reset_times;
 	Size		counters;
 	Size		clients;
+	Size		roles;
 	Size		links;
 	Size		pools;
+	Size		loads;
 	Size		total;
 } AreaLayout;
 
@@ -85,8 +101,10 @@ area_layout(void)
 	a.reset_times = area_place(&a.total, sizeof(TimestampTz), hyperpool_max_origins);
 	a.counters = area_place(&a.total, mul_size(sizeof(OriginCounters), hyperpool_workers), hyperpool_max_origins);
 	a.clients = area_place(&a.total, sizeof(ClientRow), hyperpool_max_clients);
+	a.roles = area_place(&a.total, sizeof(Oid), hyperpool_max_clients);
 	a.links = area_place(&a.total, sizeof(LinkRow), hyperpool_max_links);
 	a.pools = area_place(&a.total, sizeof(PoolRow), hyperpool_max_pools);
+	a.loads = area_place(&a.total, sizeof(WorkerLoad), hyperpool_workers);
 	return a;
 }
 
@@ -139,8 +157,10 @@ counters_shmem_init(void)
 	reset_times = (TimestampTz *) (area + a.reset_times);
 	counters = (OriginCounters *) (area + a.counters);
 	clients = (ClientRow *) (area + a.clients);
+	roles = (Oid *) (area + a.roles);
 	links = (LinkRow *) (area + a.links);
 	pools = (PoolRow *) (area + a.pools);
+	loads = (WorkerLoad *) (area + a.loads);
 	if (!found)
 	{
 		memset(area, 0, a.total);
@@ -200,6 +220,8 @@ static const char *const counter_names[] = {
 	[COUNT_QUERY_TIMEOUTS] = "query_timeouts",
 	[COUNT_IDLE_TRANSACTION_TIMEOUTS] = "idle_transaction_timeouts",
 	[COUNT_REPEATED] = "repeated",
+	[COUNT_SHARED] = "shared",
+	[COUNT_MOVED] = "moved",
 	[COUNT_UNKNOWN_OUTCOMES] = "unknown_outcomes",
 	[COUNT_REFUSED] = "refused",
 	[COUNT_NOTICES_DROPPED] = "notices_dropped",
@@ -376,8 +398,23 @@ next_generation(uint32 generation)
 
 /* ---- clients ---- */
 
+static WorkerLoad *
+load_of(int worker)
+{
+	return worker >= 0 && worker < shared->workers ? &loads[worker] : NULL;
+}
+
+static void
+count_client(int worker, int change)
+{
+	WorkerLoad *load = load_of(worker);
+
+	if (load)
+		pg_atomic_write_u32(&load->clients, pg_atomic_read_u32(&load->clients) + change);
+}
+
 static ClientRow *
-pop_client(void)
+pop_client(int worker)
 {
 	ClientRow  *row = NULL;
 
@@ -388,6 +425,7 @@ pop_client(void)
 		shared->free_client = row->next_free;
 		shared->clients_high = Max(shared->clients_high, client_row_number(row) + 1);
 		shared->clients_used++;
+		count_client(worker, 1);
 	}
 	LWLockRelease(&shared->rows_lock);
 	return row;
@@ -400,6 +438,7 @@ push_client(ClientRow *row)
 	row->next_free = shared->free_client;
 	shared->free_client = client_row_number(row);
 	shared->clients_used--;
+	count_client(row->worker, -1);
 	LWLockRelease(&shared->rows_lock);
 }
 
@@ -415,7 +454,7 @@ wipe_client(ClientRow *row)
 	row->family = 0;
 	row->key_len = 0;
 	row->port = 0;
-	row->role = InvalidOid;
+	client_row_set_role(row, InvalidOid);
 	row->link_row = 0;
 	row->key_pid = 0;
 	memset(row->addr, 0, sizeof(row->addr));
@@ -433,7 +472,7 @@ client_row_take(int worker)
 	/* drawn before the row is taken: nothing can fail from then on */
 	if (!pg_strong_random(key, sizeof(key)) || !pg_strong_random(&pid_bits, sizeof(pid_bits)))
 		return NULL;
-	row = pop_client();
+	row = pop_client(worker);
 	if (row == NULL)
 		return NULL;
 
@@ -489,6 +528,13 @@ client_row_set_state(ClientRow *row, ClientState state, TimestampTz now)
 	client_row_end_change(row);
 }
 
+void
+client_row_set_role(ClientRow *row, Oid role)
+{
+	row->role = role;
+	roles[client_row_number(row)] = role;
+}
+
 bool
 client_row_read(int number, ClientRow *copy)
 {
@@ -506,10 +552,12 @@ client_row_read(int number, ClientRow *copy)
 int
 client_rows_of_role(Oid role)
 {
+	const Oid  *of = roles;
+	int			high = shared->clients_high;
 	int			n = 0;
 
-	for (int i = 0; i < shared->clients_high; i++)
-		n += clients[i].role == role && clients[i].state != CLIENT_FREE;
+	for (int i = 0; i < high; i++)
+		n += of[i] == role;
 	return n;
 }
 
@@ -540,6 +588,52 @@ client_state_name(ClientState state)
 			return "closing";
 	}
 	return "unknown";
+}
+
+/* ---- how many clients each worker has ---- */
+
+uint32
+worker_load(int worker)
+{
+	WorkerLoad *load = load_of(worker);
+	int32		coming = load ? (int32) pg_atomic_read_u32(&load->coming) : 0;
+
+	return load ? pg_atomic_read_u32(&load->clients) + Max(coming, 0) : 0;
+}
+
+void
+worker_load_coming(int worker, int change)
+{
+	WorkerLoad *load = load_of(worker);
+
+	if (load)
+		pg_atomic_fetch_add_u32(&load->coming, change);
+}
+
+void
+worker_load_came(int worker)
+{
+	WorkerLoad *load = load_of(worker);
+
+	if (load && pg_atomic_read_u32(&load->coming) != 0)
+		pg_atomic_write_u32(&load->coming, 0);
+}
+
+void
+worker_load_open(int worker, bool open)
+{
+	WorkerLoad *load = load_of(worker);
+
+	if (load)
+		pg_atomic_write_u32(&load->open, open);
+}
+
+bool
+worker_is_open(int worker)
+{
+	WorkerLoad *load = load_of(worker);
+
+	return load && pg_atomic_read_u32(&load->open) != 0;
 }
 
 /* ---- links ---- */
@@ -820,6 +914,8 @@ counters_clear_worker(int worker)
 			client_row_free(&clients[i]);
 		}
 	}
+	worker_load_open(worker, false);
+	worker_load_came(worker);
 	for (int i = 0; i < shared->max_links; i++)
 	{
 		if (links[i].state != 0 && links[i].worker == worker)

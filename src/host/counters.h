@@ -2,12 +2,12 @@
  * host/counters.h - the shared numbers behind the statistics views.                floor 4
  *
  * Answers: how much, how long, who is there? Owns three tables in shared memory: counters and histograms a (worker,
- * origin slot), one row a client, one row a link; and the pool rows that hold the cap of links across workers.
+ * origin slot), one row a client, one row a link; the pool rows that hold the cap of links across workers; how many clients each worker has.
  *
  * Locks: a counter has one writer (its worker) and is read without a lock. Client and link rows are written by
  * their worker under a change count (odd while changing), read by copying until it stands still. Free lists and pool rows:
  * one LWLock, held for a few instructions, never over I/O.
- * Never: read by the route to decide anything but the cap.
+ * Never: read by the route to decide anything but the cap; by the listener, to which worker a client goes.
  */
 #ifndef HYPERPOOL_HOST_COUNTERS_H
 #define HYPERPOOL_HOST_COUNTERS_H
@@ -39,6 +39,7 @@ typedef enum Counter
 	COUNT_LINKS_OPENED, COUNT_LINKS_FAILED, COUNT_LINKS_LOST, COUNT_LINKS_RETIRED, COUNT_RESETS, COUNT_BOUND /* exchanges that bound a link */ ,
 	COUNT_CLIENT_PARSES, COUNT_LINK_PARSES, COUNT_BINDS, COUNT_SETTINGS_APPLIED,
 	COUNT_CANCELS, COUNT_QUERY_TIMEOUTS, COUNT_IDLE_TRANSACTION_TIMEOUTS, COUNT_REPEATED /* asked again after a link died */ ,
+	COUNT_SHARED /* exchanges sent behind, or to be followed by, those of other clients */ , COUNT_MOVED /* of them, asked elsewhere as one before them stood still */ ,
 	COUNT_UNKNOWN_OUTCOMES, COUNT_REFUSED, COUNT_NOTICES_DROPPED,
 	/* exchanges by what the cache had to say of them: CacheStatus of core/statement.h, in its order */
 	COUNT_CACHE_DISABLED, COUNT_CACHE_HIT, COUNT_CACHE_MISS, COUNT_CACHE_UNCACHEABLE, COUNT_CACHE_MULTIPLE_STATEMENTS, COUNT_CACHE_NOT_A_QUERY,
@@ -114,6 +115,7 @@ extern void client_row_free(ClientRow *row);	/* wipes the key */
 extern int	client_row_number(const ClientRow *row);
 extern ClientRow *client_row_at(int number);	/* 0 .. max_clients - 1 */
 extern int64 client_row_id(const ClientRow *row);	/* client_id of the views */
+extern void client_row_set_role(ClientRow *row, Oid role);	/* between begin and end of a change */
 extern void client_row_set_state(ClientRow *row, ClientState state, TimestampTz now);
 extern bool client_row_read(int number, ClientRow *copy);	/* a consistent copy (key wiped); false if free */
 /* How many clients of this role are connected (rolconnlimit). */
@@ -133,6 +135,15 @@ client_row_end_change(ClientRow *row)
 	pg_write_barrier();
 	pg_atomic_write_u32(&row->change_count, pg_atomic_read_u32(&row->change_count) + 1);
 }
+
+/* ---- workers: who has how many clients ---- */
+
+/* Clients that have a row, and those that are on their way to it. */
+extern uint32 worker_load(int worker);
+extern void worker_load_coming(int worker, int change);	/* any process */
+extern void worker_load_came(int worker);	/* nobody is on the way, whatever was counted */
+extern void worker_load_open(int worker, bool open);	/* it takes clients from other workers, or does not */
+extern bool worker_is_open(int worker);
 
 /* ---- links ---- */
 

@@ -46,6 +46,8 @@ typedef struct DirectoryOrigin
 	int64		stale_while_revalidate;
 	int64		stale_if_error; /* 0 = off */
 	int64		max_result_size;	/* bytes */
+	bool		share;			/* links are shared by plain reads of several clients */
+	int			share_depth;	/* so many on one link at most */
 	int			nrules;
 	CacheRule  *rules;			/* set_rule() */
 	int			noptions;		/* connection options (no user, no password) */

@@ -219,10 +219,12 @@ decode_origin(ByteReader *r, DirectoryOrigin *origin)
 	origin->allow_trust = (flags & 1) != 0;
 	origin->pooled = (flags & 2) != 0;
 	origin->cache = (flags & 4) != 0;
+	origin->share = (flags & 8) != 0;
 	origin->max_age = (int64) read_u64(r);
 	origin->stale_while_revalidate = (int64) read_u64(r);
 	origin->stale_if_error = (int64) read_u64(r);
 	origin->max_result_size = (int64) read_u64(r);
+	origin->share_depth = (int) read_u32(r);
 	if (origin->slot < 0 || origin->slot >= directory_shared->nslots)
 		r->bad = true;
 	decode_rules(r, origin);

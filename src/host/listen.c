@@ -5,7 +5,8 @@
  * open and put aside (no descriptors left, or nobody more wanted), closed and due to be tried again.
  *
  * Several workers share the TCP port by SO_REUSEPORT, which is set only then: it would let another server of the same user
- * join the port unnoticed. A Unix socket cannot be shared like that, so worker 0 owns its file and passes accepted descriptors on in turn.
+ * join the port unnoticed. A Unix socket cannot be shared like that, so worker 0 owns its file. Which of them gets an accepted client
+ * listen_handover.c decides.
  * Never: blocks after the start, exits, reads from a client.
  */
 #include "postgres.h"
@@ -22,10 +23,9 @@
 #include "common/file_utils.h"
 #include "common/ip.h"
 #include "host/gucs.h"
-#include "host/listen.h"
+#include "host/listen_internal.h"
 #include "miscadmin.h"
 #include "postmaster/postmaster.h"
-#include "storage/fd.h"
 #include "utils/builtins.h"
 #include "utils/memutils.h"
 #include "utils/varlena.h"
@@ -37,12 +37,6 @@
 #define COMPLAIN_EVERY		INT64CONST(60000000)
 #define TOUCH_EVERY			INT64CONST(3480000000)	/* 58 minutes, as the server touches its own */
 #define BACKLOG_LIMIT		10000
-
-/*
- * In the data directory, which no other user can enter. Base backups and checksum runs pass over names that begin
- * like temporary files; they would complain of a socket.
- */
-#define HANDOVER_PATH		PG_TEMP_FILE_PREFIX "_hyperpool.%d"
 
 typedef enum ListenerKind
 {
@@ -69,8 +63,6 @@ static int	my_worker;
 static ListenTarget target;
 static Listener listeners[MAX_LISTENERS];
 static int	nlisteners = 0;
-static int	handover_socket = -1;	/* worker 0's end for sending */
-static uint32 next_worker = 0;
 static int64 complained_at = 0;
 static int64 touched_at = 0;
 
@@ -230,7 +222,9 @@ open_listener(Listener *l)
 	}
 	l->aside = false;
 	l->complained = false;
-	if (l->kind != LISTENER_HANDOVER)
+	if (l->kind == LISTENER_HANDOVER)
+		handover_open(true);
+	else
 		ereport(LOG,
 				(errmsg("hyperpool is listening on %s", l->name)));
 	return true;
@@ -347,37 +341,16 @@ add_unix_directory(const char *directory)
 }
 
 static void
-fill_handover_address(struct sockaddr_un *un, int worker)
-{
-	memset(un, 0, sizeof(*un));
-	un->sun_family = AF_UNIX;
-	snprintf(un->sun_path, sizeof(un->sun_path), HANDOVER_PATH, worker);
-}
-
-static void
 add_handover(void)
 {
 	Listener   *l = new_listener(LISTENER_HANDOVER);
 
 	if (l == NULL)
 		return;
-	fill_handover_address((struct sockaddr_un *) &l->address, my_worker);
+	handover_address((struct sockaddr_un *) &l->address, my_worker);
 	l->address_len = sizeof(struct sockaddr_un);
 	snprintf(l->name, sizeof(l->name), "its own socket \"%s\"", unix_path(l));
 	(void) open_listener(l);
-}
-
-/* The files of workers that are no longer: a crash leaves them, and the next start may have fewer workers. */
-static void
-forget_handovers(void)
-{
-	struct sockaddr_un un;
-
-	for (int worker = hyperpool_workers; worker < HYPERPOOL_MAX_WORKERS; worker++)
-	{
-		fill_handover_address(&un, worker);
-		(void) unlink(un.sun_path);
-	}
 }
 
 /* Calls add for each word of a list setting; the words are palloc'd and left to the caller's context. */
@@ -423,70 +396,32 @@ listen_start(Reactor *r, int worker, const ListenTarget *t)
 	if (hyperpool_listen_addresses && hyperpool_listen_addresses[0] != '\0')
 		add_list("hyperpool.listen_addresses", hyperpool_listen_addresses, false, add_tcp_name);
 	if (worker == 0)
-		add_unix_listeners();
-	else
+		handover_forget_others();
+	if (hyperpool_workers > 1)
+	{
+		handover_start(worker);
 		add_handover();
+	}
 	if (worker == 0)
-		forget_handovers();
-	if (worker == 0 && hyperpool_workers > 1)
-		handover_socket = socket(AF_UNIX, SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+		add_unix_listeners();
 }
 
 /* ---- accepting ---- */
 
 static void
+set_aside(Listener *l, bool aside)
+{
+	l->aside = aside;
+	(void) reactor_watch(reactor, &l->source, aside ? 0 : REACTOR_READ);
+	if (l->kind == LISTENER_HANDOVER)
+		handover_open(!aside);
+}
+
+static void
 put_aside(Listener *l, int64 resume_at)
 {
-	l->aside = true;
 	l->resume_at = resume_at;
-	(void) reactor_watch(reactor, &l->source, 0);
-}
-
-/* Passes an accepted client to another worker; false: we keep it (that worker is not there, or its queue is full). */
-static bool
-hand_over(int fd, int worker)
-{
-	struct sockaddr_un to;
-	union
-	{
-		struct cmsghdr header;
-		char		room[CMSG_SPACE(sizeof(int))];
-	}			control = {0};
-	char		byte = 0;
-	struct iovec iov = {&byte, 1};
-	struct msghdr message = {0};
-	struct cmsghdr *part;
-
-	if (handover_socket < 0)
-		return false;
-	fill_handover_address(&to, worker);
-	message.msg_name = &to;
-	message.msg_namelen = sizeof(to);
-	message.msg_iov = &iov;
-	message.msg_iovlen = 1;
-	message.msg_control = control.room;
-	message.msg_controllen = sizeof(control.room);
-	part = CMSG_FIRSTHDR(&message);
-	part->cmsg_level = SOL_SOCKET;
-	part->cmsg_type = SCM_RIGHTS;
-	part->cmsg_len = CMSG_LEN(sizeof(int));
-	memcpy(CMSG_DATA(part), &fd, sizeof(int));
-	return sendmsg(handover_socket, &message, MSG_DONTWAIT | MSG_NOSIGNAL) == 1;
-}
-
-/* True if the client went to another worker; each gets one in turn. */
-static bool
-passed_on(int fd)
-{
-	int			worker;
-
-	if (hyperpool_workers == 1)
-		return false;
-	worker = next_worker++ % hyperpool_workers;
-	if (worker == my_worker || !hand_over(fd, worker))
-		return false;
-	close(fd);
-	return true;
+	set_aside(l, true);
 }
 
 static void
@@ -534,93 +469,66 @@ accept_goes_on(Listener *l, int error)
 	}
 }
 
-static void
-on_connection(ReactorSource *source, int events)
+/* One client off a listener that is ready. False: no more of them in this turn. */
+static bool
+accept_one(Listener *l)
 {
-	Listener   *l = (Listener *) source;
+	Arrival		arrival = {.local = l->kind == LISTENER_UNIX};
+	socklen_t	len = sizeof(arrival.from);
+	int			fd = accept4(l->source.fd, (struct sockaddr *) &arrival.from, &len, SOCK_NONBLOCK | SOCK_CLOEXEC);
+	HandoverVerdict verdict = HANDOVER_KEEP;
 
+	if (fd < 0)
+		return accept_goes_on(l, errno);
+	if (arrival.local)
+		arrival.from.ss_family = AF_UNIX;
+	else
+		set_client_options(fd);
+	if (hyperpool_workers > 1)
+		verdict = handover_offer(fd, &arrival);
+	if (verdict != HANDOVER_GONE)
+		target.on_client(fd, &arrival.from, arrival.local);
+	/* the emptiest is to come up with us: who waits in the kernel's queue can still be given to it */
+	return verdict != HANDOVER_FULL;
+}
+
+static bool
+take_one(Listener *l)
+{
+	Arrival		arrival;
+	int			fd = handover_take(l->source.fd, &arrival);
+
+	if (fd < 0)
+		return accept_goes_on(l, errno);
+	target.on_client(fd, &arrival.from, arrival.local);
+	return true;
+}
+
+static void
+serve(Listener *l, bool (*take) (Listener *l))
+{
 	for (int i = 0; i < ACCEPTS_A_TURN && l->source.fd >= 0; i++)
 	{
-		struct sockaddr_storage from = {0};
-		socklen_t	len = sizeof(from);
-		bool		local = l->kind == LISTENER_UNIX;
-		int			fd;
-
 		if (!target.accepting())
 		{
 			put_aside(l, 0);
 			return;
 		}
-		fd = accept4(l->source.fd, (struct sockaddr *) &from, &len, SOCK_NONBLOCK | SOCK_CLOEXEC);
-		if (fd < 0)
-		{
-			if (!accept_goes_on(l, errno))
-				return;
-			continue;
-		}
-		if (local && passed_on(fd))
-			continue;
-		if (local)
-			from.ss_family = AF_UNIX;
-		else
-			set_client_options(fd);
-		target.on_client(fd, &from, local);
+		if (!take(l))
+			return;
 	}
 }
 
-/* One descriptor out of worker 0's message; -1: it brought none (there was no room for it here). */
-static int
-take_descriptor(struct msghdr *message)
+static void
+on_connection(ReactorSource *source, int events)
 {
-	struct cmsghdr *part = CMSG_FIRSTHDR(message);
-	int			fd;
-
-	if (part == NULL || part->cmsg_level != SOL_SOCKET || part->cmsg_type != SCM_RIGHTS ||
-		part->cmsg_len != CMSG_LEN(sizeof(int)))
-		return -1;
-	memcpy(&fd, CMSG_DATA(part), sizeof(int));
-	return fd;
+	serve((Listener *) source, accept_one);
 }
 
 static void
 on_handover(ReactorSource *source, int events)
 {
-	Listener   *l = (Listener *) source;
-
-	for (int i = 0; i < ACCEPTS_A_TURN && l->source.fd >= 0; i++)
-	{
-		union
-		{
-			struct cmsghdr header;
-			char		room[CMSG_SPACE(sizeof(int))];
-		}			control = {0};
-		char		byte;
-		struct iovec iov = {&byte, 1};
-		struct msghdr message = {0};
-		struct sockaddr_storage from = {0};
-		int			fd;
-
-		if (!target.accepting())
-		{
-			put_aside(l, 0);
-			return;
-		}
-		message.msg_iov = &iov;
-		message.msg_iovlen = 1;
-		message.msg_control = control.room;
-		message.msg_controllen = sizeof(control.room);
-		if (recvmsg(l->source.fd, &message, MSG_DONTWAIT | MSG_CMSG_CLOEXEC) < 0)
-		{
-			if (!accept_goes_on(l, errno))
-				return;
-			continue;
-		}
-		fd = take_descriptor(&message);
-		if (fd < 0)
-			continue;
-		from.ss_family = AF_UNIX;
-		target.on_client(fd, &from, true);
-	}
+	serve((Listener *) source, take_one);
 }
 
 /* ---- the turn, the end ---- */
@@ -652,8 +560,7 @@ listen_turn(void)
 		}
 		else if (l->aside && now >= l->resume_at && target.accepting())
 		{
-			l->aside = false;
-			(void) reactor_watch(reactor, &l->source, REACTOR_READ);
+			set_aside(l, false);
 		}
 	}
 	if (now - touched_at > TOUCH_EVERY)
@@ -680,9 +587,7 @@ listen_stop(void)
 		close(fd);
 	}
 	nlisteners = 0;
-	if (handover_socket >= 0)
-		close(handover_socket);
-	handover_socket = -1;
+	handover_stop();
 }
 
 int

@@ -1,8 +1,8 @@
 /*
  * host/listen.h - where do clients come in?                                       floor 5
  *
- * Owns the listening sockets of this worker: TCP, the Unix socket with its file (worker 0), and the socket over which worker 0 hands
- * accepted clients to the other workers. Opens them again when an address was taken or descriptors ran out. Never:
+ * Owns the listening sockets of this worker: TCP, the Unix socket with its file (worker 0), and the socket over which workers that
+ * have more clients hand it accepted ones. Opens them again when an address was taken or descriptors ran out. Never:
  * reads a byte from a client; ends the worker because a port is taken.
  */
 #ifndef HYPERPOOL_HOST_LISTEN_H

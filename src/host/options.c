@@ -35,6 +35,8 @@ static const OriginOption options[] = {
 	{"stale_while_revalidate", OPTION_AGE, FIELD(stale_while_revalidate), "15s", 0, LONGEST},
 	{"stale_if_error", OPTION_AGE, FIELD(stale_if_error), "0", 0, LONGEST},
 	{"max_result_size", OPTION_SIZE, FIELD(max_result_size), "52428800", 0, INT64CONST(1) << 40},
+	{"share", OPTION_BOOLEAN, FIELD(share), "true", 0, 0},
+	{"share_depth", OPTION_COUNT, FIELD(share_depth), "1024", 1, 10000},
 	{"rules", OPTION_RULES, FIELD(rules), "", 0, 0},
 };
 

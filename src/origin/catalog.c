@@ -532,10 +532,17 @@ print_is_due(const CatalogWatch *w, int64 now)
 		w->ticket > w->tickets_done || w->suspicions != w->cleared || now - w->printed_at >= every;
 }
 
+/* What is known of the catalog decides what may be kept, and what may share a link. */
+static bool
+is_used(const DirectoryOrigin *origin)
+{
+	return (origin->cache && hyperpool_cache_size > 0) || (origin->share && !origin->pooled);
+}
+
 static bool
 wants_whole(const CatalogWatch *w, const DirectoryOrigin *origin)
 {
-	return origin->cache || facts_refresh_asked(w->slot) > w->tickets_done;
+	return is_used(origin) || facts_refresh_asked(w->slot) > w->tickets_done;
 }
 
 static void
@@ -547,7 +554,7 @@ look_answered(CatalogWatch *w, const DirectoryOrigin *origin, int64 now)
 		return;
 	}
 	take_identity(w, now);
-	if (!(origin->cache || w->ticket > w->tickets_done))
+	if (!(is_used(origin) || w->ticket > w->tickets_done))
 		look_well(w, origin);
 	else if (!print_is_due(w, now))
 		look_well(w, origin);
@@ -753,9 +760,7 @@ look_is_due(const CatalogWatch *w, const DirectoryOrigin *origin, int64 now)
 {
 	if (facts_refresh_asked(w->slot) > w->tickets_done)
 		return true;
-	if (hyperpool_cache_size == 0)
-		return false;
-	if (!origin->cache)
+	if (!is_used(origin))
 		return !w->known.answered || w->looked_at == 0;
 	return is_wanted(w, now) && (w->looked_at == 0 || now - w->looked_at >= look_every(w) || w->read_again);
 }
@@ -780,7 +785,7 @@ next_due(const CatalogWatch *w, int64 now)
 static void
 close_if_idle(CatalogWatch *w, const DirectoryOrigin *origin, int64 now)
 {
-	if (origin == NULL || !origin->cache || (!is_wanted(w, now) && now - w->used_at >= IDLE_FOR))
+	if (origin == NULL || !is_used(origin) || (!is_wanted(w, now) && now - w->used_at >= IDLE_FOR))
 		watch_close(w);
 }
 
@@ -847,7 +852,7 @@ digest_of_quiet(const DirectoryOrigin *origin)
 	ByteBuffer	all = {0};
 	Digest128	digest;
 
-	buffer_put_u8(&all, origin->cache);
+	buffer_put_u8(&all, is_used(origin));
 	for (int i = 0; i < origin->nrules; i++)
 	{
 		const CacheRule *r = &origin->rules[i];

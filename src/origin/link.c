@@ -64,6 +64,7 @@ static const char *const state_names[] = {
 	[LINK_CONNECTING] = "connecting",
 	[LINK_IDLE] = "idle",
 	[LINK_BUSY] = "active",
+	[LINK_SHARED] = "shared",
 	[LINK_RESETTING] = "resetting",
 	[LINK_CLOSING] = "closing",
 	[LINK_BROKEN] = "broken",
@@ -87,7 +88,7 @@ link_set_state(OriginLink *link, LinkState state)
 {
 	if (message_level_is_interesting(DEBUG2))
 		elog(DEBUG2, "hyperpool link %d: %s -> %s", link_row_number(link->row), state_names[link->state], state_names[state]);
-	if (link->state == LINK_RESETTING)
+	if (link->state == LINK_RESETTING || link->state == LINK_SHARED)
 		reactor_clear_timer(link_reactor, &link->timer);
 	if (state == LINK_RESETTING)
 	{
@@ -157,12 +158,31 @@ link_set_busy(OriginLink *link)
 {
 	Assert(link->state == LINK_IDLE);
 	link_set_state(link, LINK_BUSY);
+	link_ping(link);
+}
+
+void
+link_set_shared(OriginLink *link)
+{
+	Assert(link->state == LINK_IDLE);
+	link->stirred = false;
+	link_set_state(link, LINK_SHARED);
+	link_ping(link);
+}
+
+/* A ping keeps nobody from the link: what is asked next stands behind it. */
+static bool
+is_pinging(const OriginLink *link)
+{
+	return link->head && link->head == link->tail && link->head->purpose == PURPOSE_PING;
 }
 
 bool
 link_is_quiet(const OriginLink *link)
 {
-	return link->head == NULL && link->status == TX_IDLE && buffer_len(&link->out) == 0 && !link->poisoned && !link->cut_message;
+	bool		silent = is_pinging(link) || (link->head == NULL && buffer_len(&link->out) == 0);
+
+	return silent && link->status == TX_IDLE && !link->poisoned && !link->cut_message;
 }
 
 uint8
@@ -195,7 +215,7 @@ let_go(OriginLink *link)
 void
 link_give_back(OriginLink *link, LinkAfter after)
 {
-	Assert(link->state == LINK_BUSY);
+	Assert(link->state == LINK_BUSY || link->state == LINK_SHARED);
 	link->cancel_due = false;
 	let_go(link);
 	if (after == LINK_AFTER_RETIRE || link->poisoned || link->worn)
@@ -223,7 +243,7 @@ link_close(OriginLink *link)
 
 	if (from == LINK_BROKEN || from == LINK_CLOSING)
 		return;
-	if (from == LINK_CONNECTING || link->head != NULL || frame_inside(&link->reader))
+	if (from == LINK_CONNECTING || (link->head != NULL && !is_pinging(link)) || frame_inside(&link->reader))
 	{
 		link_break(link, "08006", "link closed by hyperpool");
 		return;
@@ -274,7 +294,24 @@ exchange_append(OriginLink *link)
 	else
 		link->head = e;
 	link->tail = e;
+	if (link->head == e)
+		link_head_began(link, e->asked_at);
 	return e;
+}
+
+/* The oldest exchange is over: the one behind it is the oldest. The caller still has it. */
+void
+link_take_head(OriginLink *link)
+{
+	LinkExchange *e = link->head;
+
+	link->head = e->next;
+	if (link->head == NULL)
+		link->tail = NULL;
+	if (e->purpose == PURPOSE_CLIENT)
+		link->depth--;
+	link->work -= e->work;
+	link_head_began(link, reactor_now(link_reactor));
 }
 
 void
@@ -295,6 +332,7 @@ link_ask(OriginLink *link, void *owner, void (*on_message) (LinkExchange *e, con
 		e->owner = owner;
 		e->on_message = on_message;
 		e->purpose = PURPOSE_CLIENT;
+		link->depth++;
 		link->row->exchanges++;
 	}
 	return e;
@@ -313,7 +351,11 @@ link_ask_own(OriginLink *link, LinkPurpose purpose)
 bool
 link_note(LinkExchange *e, AskKind kind, AskFor whose, uint8 flags, uint32 number, void *note)
 {
-	return exchange_add(&e->x, kind, whose, flags, number, note);
+	if (!exchange_add(&e->x, kind, whose, flags, number, note))
+		return false;
+	if (kind == ASK_PARSE)
+		link_ride_note_parse(e->link, number);
+	return true;
 }
 
 void
@@ -347,12 +389,7 @@ link_not_fulfilled(LinkExchange *e, const Ask *ask, LinkOutcome outcome)
 	OriginLink *link = e->link;
 
 	if (ask->kind == ASK_PARSE)
-	{
-		if (ask->number != 0)
-			link_statements_remove(link->statements, ask->number);
-		else if (ask->whose != ASK_MADE)
-			link_set_unnamed(link, NULL);
-	}
+		link_ride_parsed(link, ask->number, false);
 	/* a statement that was to go is still there, under a number nobody knows, or under none: that one could be bound */
 	if (ask->kind == ASK_CLOSE && ask->whose == ASK_FOR_US)
 	{
@@ -374,17 +411,15 @@ link_on_dropped(void *arg, const Ask *ask)
 
 /* The exchange at the head is over without its end. */
 static void
-lose_head(OriginLink *link)
+lose_head(OriginLink *link, bool behind)
 {
 	LinkExchange *e = link->head;
-	LinkNews	news = {.kind = LINK_LOST};
+	LinkNews	news = {.kind = LINK_LOST, .behind = behind};
 
-	link->head = e->next;
-	if (link->head == NULL)
-		link->tail = NULL;
+	link_take_head(link);
 	exchange_drop_all(&e->x, link_on_dropped, e);
 	news.bytes = buffer_view(&link->last_error);
-	news.unsent = link->sent <= e->starts_at;
+	news.unsent = link->unheeded || link->sent <= e->starts_at;
 	news.cut = frame_inside(&link->reader) && link->piece_passes;
 	link->piece_passes = false;
 	if (e->owner)
@@ -400,6 +435,7 @@ void
 link_break(OriginLink *link, const char *sqlstate, const char *text)
 {
 	LinkState	from = link->state;
+	bool		behind = false;
 
 	if (from == LINK_BROKEN)
 		return;
@@ -415,8 +451,8 @@ link_break(OriginLink *link, const char *sqlstate, const char *text)
 		reactor_remove(link_reactor, &link->source);
 	link_cancel_forget(link);
 	link_connect_end(link);
-	while (link->head)
-		lose_head(link);
+	for (; link->head; behind = true)
+		lose_head(link, behind);
 	if (link->on_lost)
 		link->on_lost(link->lost_owner);
 	link->on_lost = NULL;
@@ -493,7 +529,8 @@ link_watch(OriginLink *link)
 		return;
 	if (!link->held)
 		events |= REACTOR_READ;
-	if (buffer_len(&link->out) > 0 || link->transport.wants_write)
+	/* what is sent at the end of this turn need not be polled for yet */
+	if ((buffer_len(&link->out) > 0 && link->flush_task.prev == NULL) || link->transport.wants_write)
 		events |= REACTOR_WRITE;
 	reactor_watch(link_reactor, &link->source, events);
 }

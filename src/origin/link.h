@@ -13,6 +13,7 @@
 #include "postgres.h"
 #include "core/exchange.h"
 #include "core/portal.h"
+#include "core/sharing.h"
 #include "core/settings.h"
 #include "core/statement.h"
 #include "host/counters.h"
@@ -27,6 +28,7 @@ typedef enum LinkState
 	LINK_CONNECTING,			/* libpq is at work */
 	LINK_IDLE,					/* ready, nothing in flight, clean, in the pool's hands */
 	LINK_BUSY,					/* checked out: exchanges in flight, in a transaction, or bound to a client */
+	LINK_SHARED,				/* carries exchanges of several sessions, plain reads alone; in the pool's hands */
 	LINK_RESETTING,				/* the reset is in flight */
 	LINK_CLOSING,				/* Terminate is sent; waits for the origin's end of stream */
 	LINK_BROKEN					/* gone; to be freed at the end of the turn */
@@ -51,6 +53,8 @@ typedef struct LinkTarget
 	OriginCounters *counters;
 	/* upward news to the pool: connected, reset done, closed, broken */
 	void		(*on_ready) (OriginLink *link, LinkState from);
+	void		(*on_room) (OriginLink *link);	/* SHARED: an exchange has ended; maybe it was the last */
+	void		(*on_stuck) (OriginLink *link); /* SHARED: the oldest exchange is taking too long for those behind it; told again and again */
 	void	   *pool;
 } LinkTarget;
 
@@ -63,8 +67,10 @@ typedef enum LinkNewsKind
 	LINK_PARAMETER,				/* a ParameterStatus passed (it comes in LINK_BYTES too) */
 	LINK_SWALLOWED,				/* a RowDescription that the client did not ask for, whole: `bytes` is its body; if e->tell_swallowed */
 	LINK_END,					/* ReadyForQuery passed, the exchange is done: status. It is freed after this call returns */
-	LINK_LOST					/* the link broke: the exchange is over and freed after this call; `bytes` is the body of the origin's own
-								 * last ErrorResponse if it sent one (FATAL), else len 0; see unsent, cut */
+	LINK_LOST,					/* the link broke: the exchange is over and freed after this call; `bytes` is the body of the origin's own
+								 * last ErrorResponse if it sent one (FATAL), else len 0; see unsent, cut, behind */
+	LINK_MOVED					/* SHARED: it stands behind one that does not move, nothing of its answer has come: to be asked elsewhere. The owner
+								 * disowns it, and all of its own behind it */
 } LinkNewsKind;
 
 typedef enum LinkOutcome		/* of an ask */
@@ -81,8 +87,9 @@ typedef struct LinkNews
 	const Ask  *ask;
 	LinkOutcome outcome;
 	bool		first;			/* LINK_ERROR: nothing of the answer came before it */
-	bool		unsent;			/* LINK_LOST: nothing of it was sent */
+	bool		unsent;			/* LINK_LOST: nothing of it was sent, or nothing that the origin would have looked at */
 	bool		cut;			/* LINK_LOST: a message was passed on in part; its rest will not come */
+	bool		behind;			/* LINK_LOST: others stood before it, the origin had not come to it */
 	uint8		status;
 } LinkNews;
 
@@ -109,6 +116,14 @@ struct LinkExchange
 	uint8		reason;			/* the owner's: CacheReason */
 	bool		runs;			/* the owner's: something is executed */
 	bool		unrun;			/* the owner's: refused before anything of it was executed */
+	bool		again;			/* the owner's: its answer is of no use, it is to be asked again when it has ended */
+	bool		shown;			/* the owner's: its client has been given some of the answer although that was parked: it is not asked again any more */
+	bool		paced;			/* the owner's: `digest` is set */
+	Digest128	digest;			/* the owner's: of the statement, for its pace */
+	uint32		work;			/* what it adds to the load of the link, by its pace; microseconds */
+	uint32		asked_len;		/* the owner's: how much of what it keeps to ask again is of this exchange */
+	uint64		answer_bytes;	/* of its answer so far */
+	int64		service;		/* at LINK_END: how long the origin was at it, as far as can be told from here; microseconds */
 	int32		stats_row;		/* the owner's: host/querystats */
 };
 
@@ -124,7 +139,8 @@ extern const char *link_open_error(void);
 
 extern LinkState link_state(const OriginLink *link);
 extern void link_set_busy(OriginLink *link);	/* IDLE -> BUSY, at checkout */
-/* BUSY -> IDLE, RESETTING (then on_ready when done) or CLOSING, as `after` says. Only when quiet (link_is_quiet). */
+extern void link_set_shared(OriginLink *link);	/* IDLE -> SHARED, for the first of several */
+/* BUSY or SHARED -> IDLE, RESETTING (then on_ready when done) or CLOSING, as `after` says. Only when quiet (link_is_quiet). */
 extern void link_give_back(OriginLink *link, LinkAfter after);
 /*
  * Its client has gone (or was closed) in the middle: disowns what is in flight, cancels a running statement, then ROLLBACK and the
@@ -133,12 +149,31 @@ extern void link_give_back(OriginLink *link, LinkAfter after);
 extern void link_abandon(OriginLink *link);
 /* Nothing in flight, outside a transaction, nothing half-said. */
 extern bool link_is_quiet(const OriginLink *link);
-extern uint8 link_status(const OriginLink *link);	/* last transaction status */
+extern uint8 link_status(const OriginLink *link);	/* last transaction status; see link_begin */
 /* Ends it: politely (Terminate, wait for the origin's end) when idle, at once when not. Exchanges in flight get LINK_LOST. */
 extern void link_close(OriginLink *link);
 extern void link_free(OriginLink *link);	/* after BROKEN only, by the pool */
 /* After a failure: SQLSTATE (5 characters) and text, from the origin or our own. */
 extern const char *link_failure(const OriginLink *link, char sqlstate[6]);
+
+/* ---- sharing: a SHARED link has no holder, each exchange has its own ---- */
+/* What is on it; `worth` riding or not is the pool's business. */
+extern ShareLoad link_load(const OriginLink *link);
+/* No more exchanges of others now: it is being cancelled or read slowly, or its outbound buffer is full. */
+extern bool link_is_shut(const OriginLink *link);
+extern bool link_is_held(const OriginLink *link);	/* a client does not take its answer */
+extern bool link_is_empty(const OriginLink *link);	/* nothing in flight */
+/* A cancel has been sent since it was shared: neighbours may be hit by it, and a reset must stand behind it. */
+extern bool link_is_stirred(const OriginLink *link);
+/* The exchange that has just been asked is of another client than those before it; work: see LinkExchange. */
+extern void link_ride(LinkExchange *e, uint32 work);
+extern LinkExchange *link_oldest_of(const OriginLink *link, const void *owner);	/* NULL: it has none */
+extern bool link_is_head(const LinkExchange *e);	/* the origin is at it, or comes to it next */
+extern bool link_is_last(const OriginLink *link, const void *owner);	/* nobody else's exchange stands behind its oldest */
+extern void link_disown_all(OriginLink *link, const void *owner);	/* their answers are dropped */
+/* Tells all but this owner that they are to be asked elsewhere (LINK_MOVED). */
+extern void link_move_others(OriginLink *link, const void *stays);
+extern const void *link_owner_of_head(const OriginLink *link);	/* NULL: nothing is in flight, or nobody's */
 
 /* A new exchange at the tail. NULL: no memory. */
 extern LinkExchange *link_ask(OriginLink *link, void *owner, void (*on_message) (LinkExchange *e, const LinkNews *news));
@@ -154,6 +189,13 @@ extern void link_set_client(OriginLink *link, uint32 client_row);
 /* Called once when the link breaks, after the LINK_LOST of what was in flight: the pointer is dead for the holder then. NULL: nobody. */
 extern void link_on_lost(OriginLink *link, void (*on_lost) (void *owner), void *owner);
 extern void link_break_now(OriginLink *link);	/* memory ran out in the middle of asking */
+/*
+ * Sends a BEGIN (or START TRANSACTION) of a client in front of what is asked next; its answer is seen by nobody, and the link counts as in a transaction at once. There is no Sync
+ * behind it: if it fails the origin ignores what follows, the link breaks, and what was asked behind it gets LINK_LOST with the error, `unsent`. That holds for
+ * one exchange: ask no other while link_beginning. keep_portal: the unnamed portal stays, as after an extended BEGIN of the client's.
+ */
+extern bool link_begin(OriginLink *link, Bytes text, bool keep_portal);
+extern bool link_beginning(const OriginLink *link);
 /* Puts the link into a failed transaction, as its client believes it is in one: begins one (begin), or fails the one it is in. */
 extern bool link_fail_transaction(OriginLink *link, bool begin);
 /* A client message was sent only in part (true) or its rest has followed (false). */
@@ -184,7 +226,7 @@ extern const char *link_parameter(const OriginLink *link, const char *name);	/* 
 
 /* ---- statements ---- */
 extern LinkStatements *link_statements(OriginLink *link);
-extern Statement *link_unnamed(const OriginLink *link);	/* the statement now unnamed on the link; NULL: none, or not known */
+extern Statement *link_unnamed(const OriginLink *link);	/* the statement now unnamed on the link; NULL: none, or not known (its Parse is another client's and not answered yet) */
 extern void link_set_unnamed(OriginLink *link, Statement *s);	/* takes its own reference; NULL: from now on not known */
 extern bool link_has_no_unnamed(const OriginLink *link);	/* there is certainly none */
 extern void link_unnamed_closed(OriginLink *link);

@@ -171,7 +171,7 @@ link_cancel(OriginLink *link)
 	if (link->cancel || link->state == LINK_BROKEN || link->state == LINK_CONNECTING)
 		return;
 	/* what is ours is not to be cancelled: the client's turn comes when it has ended */
-	link->cancel_due = link->head && link->head->purpose != PURPOSE_CLIENT;
+	link->cancel_due = link->head && !link_may_cancel(link);
 	if (link->cancel_due)
 		return;
 	c = mem_zalloc(sizeof(struct LinkCancel));
@@ -188,6 +188,7 @@ link_cancel(OriginLink *link)
 		return;
 	}
 	link->cancel = c;
+	link->stirred = true;
 	counter_add(link->target.counters, COUNT_CANCELS, 1);
 	reactor_set_timer(link_reactor, &c->timer, reactor_now(link_reactor) + CANCEL_WAIT);
 }

@@ -17,8 +17,10 @@ typedef enum LinkPurpose
 	PURPOSE_CLIENT,
 	PURPOSE_SETTINGS,			/* brings the link into a settings vector */
 	PURPOSE_RESET,				/* cleans it */
+	PURPOSE_BEGIN,				/* begins the transaction of what is asked behind it; without a Sync */
 	PURPOSE_FAIL,				/* makes a failed transaction: its error is wanted */
-	PURPOSE_ROLLBACK			/* ends what an abandoned client left open */
+	PURPOSE_ROLLBACK,			/* ends what an abandoned client left open */
+	PURPOSE_PING				/* empty: its answer tells the round trip */
 } LinkPurpose;
 
 typedef struct LinkParameter	/* a ParameterStatus of the origin */
@@ -35,7 +37,7 @@ struct OriginLink
 {
 	ReactorSource source;		/* MUST BE FIRST */
 	ReactorTask flush_task;
-	ReactorTimer timer;			/* connecting: connect_timeout; closing: how long to wait for the end */
+	ReactorTimer timer;			/* connecting: connect_timeout; closing: how long to wait for the end; shared: whether its head stands still */
 	LinkState	state;
 	LinkTarget	target;			/* strings of it only while connecting; see link_connect.c */
 	PGconn	   *conn;
@@ -56,14 +58,26 @@ struct OriginLink
 	LinkExchange *head;			/* oldest in flight */
 	LinkExchange *tail;
 
+	/* pace and sharing */
+	uint32		depth;			/* exchanges of clients in flight */
+	uint64		work;			/* of them, by their paces */
+	int64		head_since;		/* when the oldest came to be it */
+	int64		rtt;			/* shortest answer lately, microseconds; 0 = none yet */
+	bool		stirred;		/* SHARED: a cancel was sent; nobody else boards until it has been given back */
+
 	/* the session at the origin */
-	uint8		status;			/* of the last ReadyForQuery */
+	uint8		status;			/* of the last ReadyForQuery; TX_OPEN from link_begin on */
+	bool		beginning;		/* its BEGIN is not answered yet */
+	bool		unheeded;		/* that has failed: the origin ignores what was sent behind it */
 	const SettingsVector *settings; /* once all that is queued has run */
 	uint32		applying;		/* settings exchanges in flight */
 	LinkParameter parameters[LINK_MAX_PARAMETERS];
 	uint32		nparameters;
 	LinkStatements *statements;
 	Statement  *unnamed;
+	uint32		unnamed_asked;	/* Parses of it sent and not answered */
+	uint64		unnamed_ride;	/* the ride in which the last of them was sent */
+	uint64		ride;			/* number of the ride that is being asked */
 	bool		abandoned;		/* its client has gone; see link_abandon */
 	bool		reset_due;		/* RESETTING, but a cancel must end first */
 	bool		worn;			/* closes when given back, but may be used until then */
@@ -107,7 +121,15 @@ extern void link_tell_owner(LinkExchange *e, const LinkNews *news); /* nobody is
 extern void link_tell_ask(LinkExchange *e, const Ask *ask, LinkOutcome outcome);	/* or frees its note */
 extern void link_not_fulfilled(LinkExchange *e, const Ask *ask, LinkOutcome outcome);
 extern void link_on_dropped(void *arg, const Ask *ask);	/* arg: the exchange; as exchange_answered wants it */
+extern void link_take_head(OriginLink *link);
 extern void link_exchange_free(LinkExchange *e);
+
+/* link_ride.c */
+extern void link_ping(OriginLink *link);
+extern void link_head_began(OriginLink *link, int64 since);	/* another exchange is the oldest now */
+extern void link_exchange_measure(LinkExchange *e);	/* it has ended: how long it took, and what that says of the link */
+extern void link_ride_note_parse(OriginLink *link, uint32 number);
+extern void link_ride_parsed(OriginLink *link, uint32 number, bool well);
 
 /* link_connect.c */
 extern bool link_connect_begin(OriginLink *link);
@@ -124,6 +146,16 @@ extern void link_own_ended(OriginLink *link, LinkPurpose purpose, bool failed);
 
 /* link_cancel.c */
 extern void link_cancel_forget(OriginLink *link);	/* the link goes away */
+
+/*
+ * Does a cancel sent now reach what the client has asked? A BEGIN in front of that is answered together with it, as the origin has no reason to send before; and if the cancel
+ * hits the BEGIN nothing runs.
+ */
+static inline bool
+link_may_cancel(const OriginLink *link)
+{
+	return link->head && (link->head->purpose == PURPOSE_CLIENT || link->head->purpose == PURPOSE_BEGIN);
+}
 
 static inline bool
 link_usable(const OriginLink *link)

@@ -28,6 +28,7 @@ run_deliver(LinkExchange *e, Run *run)
 	{
 		LinkNews	news = {.kind = LINK_BYTES, .bytes = bytes_of(run->start, run->end - run->start)};
 
+		e->answer_bytes += news.bytes.len;
 		link_tell_owner(e, &news);
 	}
 	run->start = run->end = NULL;
@@ -75,26 +76,35 @@ end_head(OriginLink *link)
 	LinkPurpose purpose = e->purpose;
 	bool		failed = e->failed;
 
-	link->head = e->next;
+	link_exchange_measure(e);
+	link_take_head(link);
 	if (link->head == NULL)
-	{
-		link->tail = NULL;
 		link_statements_settle(link->statements);
-	}
 	if (e->x.ambiguous)
 		link->poisoned = true;
 	link_tell_owner(e, &news);
 	link_exchange_free(e);
 	if (link->state == LINK_BROKEN)
 		return;
+	if (link->state == LINK_SHARED && news.status != TX_IDLE)
+	{
+		/* a plain read cannot do that; whoever stands behind it would run in a stranger's transaction */
+		ereport(LOG,
+				(errcode(ERRCODE_PROTOCOL_VIOLATION),
+				 errmsg("origin \"%s\" ended a plain read inside a transaction", link->target.origin_name)));
+		link_break(link, "08P01", "the origin ended a plain read inside a transaction");
+		return;
+	}
 	if (link->head == NULL)
 		link->cancel_due = false;
-	if (link->cancel_due && link->head && link->head->purpose == PURPOSE_CLIENT)
+	if (link->cancel_due && link_may_cancel(link))
 		link_cancel(link);
 	if (purpose != PURPOSE_CLIENT)
 		link_own_ended(link, purpose, failed);
 	else if (link->head)
 		make_answers(link->head);
+	if (link->state == LINK_SHARED)
+		link->target.on_room(link);
 	link_go_on(link);
 }
 
@@ -167,7 +177,7 @@ pass_error(OriginLink *link, LinkExchange *e, const Frame *frame, const Ask *ask
 	e->failed = true;
 	if (e->purpose == PURPOSE_CLIENT)
 		counter_add(link->target.counters, COUNT_ERRORS, 1);
-	else if (e->purpose == PURPOSE_SETTINGS)
+	else if (e->purpose == PURPOSE_SETTINGS || e->purpose == PURPOSE_BEGIN)
 		on_fatal(link, frame);
 	link_tell_owner(e, &news);
 }
@@ -279,7 +289,8 @@ on_answer(OriginLink *link, const Frame *frame, Run *run)
 			link_break(link, "08P01", "the origin sent an unexpected message");
 			return false;
 	}
-	if (frame->type == ANS_READY)
+	/* what was sent before a BEGIN ends outside its transaction */
+	if (frame->type == ANS_READY && !link->beginning)
 		link->status = status;
 	if (frame->type == ANS_COPY_IN && (e->owner == NULL || e->muted || e->ended))
 	{
@@ -288,6 +299,8 @@ on_answer(OriginLink *link, const Frame *frame, Run *run)
 	}
 	if (frame->type == ANS_COMMAND_COMPLETE)
 		note_tag(e, frame);
+	if (answered && ask.kind == ASK_PARSE && verdict != ANSWER_PASS_ERROR)
+		link_ride_parsed(link, ask.number, true);
 	if (answered && ask.note && verdict != ANSWER_PASS_ERROR)
 		link_tell_ask(e, &ask, OUTCOME_ANSWERED);
 	if (e->x.count > 0 && answered)
@@ -295,6 +308,8 @@ on_answer(OriginLink *link, const Frame *frame, Run *run)
 		run_deliver(e, run);
 		make_answers(e);
 	}
+	if (e->purpose == PURPOSE_BEGIN)
+		exchange_end_without_sync(&e->x);
 	if (exchange_done(&e->x))
 	{
 		run_deliver(e, run);

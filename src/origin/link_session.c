@@ -1,5 +1,5 @@
 /*
- * origin/link_session.c - the session at the origin: settings, parameters, statements, reset.
+ * origin/link_session.c - the session at the origin: settings, parameters, statements, transaction, reset.
  *
  * Settings are applied by pg_catalog.set_config with bound parameters: no quoting rule, no list syntax, nothing a client's value
  * could break out of. What a fresh link is in (its startup constants) is what RESET ALL returns to.
@@ -82,7 +82,7 @@ link_statements(OriginLink *link)
 Statement *
 link_unnamed(const OriginLink *link)
 {
-	return link->unnamed;
+	return link->unnamed_asked > 0 && link->unnamed_ride != link->ride ? NULL : link->unnamed;
 }
 
 bool
@@ -233,6 +233,36 @@ link_apply_settings(OriginLink *link, const SettingsVector *vector)
 	return !a.failed;
 }
 
+/* ---- transaction ---- */
+
+bool
+link_begin(OriginLink *link, Bytes text, bool keep_portal)
+{
+	LinkExchange *e = link_ask_own(link, PURPOSE_BEGIN);
+	ByteBuffer *out = &link->out;
+	Bytes		none = bytes_of("", 0);
+
+	if (e == NULL || !link_note(e, ASK_PARSE, ASK_FOR_US, 0, 0, NULL) || !link_note(e, ASK_BIND, ASK_FOR_US, 0, 0, NULL) ||
+		!link_note(e, ASK_EXECUTE, ASK_FOR_US, 0, 0, NULL) || (!keep_portal && !link_note(e, ASK_CLOSE, ASK_FOR_US, 0, 0, NULL)))
+		return false;
+	message_put_parse(out, none, text, none);
+	message_put_bind_text(out, none, none, NULL, 0);
+	message_put_execute(out, none, 0);
+	if (!keep_portal)
+		message_put_named(out, MSG_CLOSE, 'P', none);
+	link_set_unnamed(link, NULL);
+	link->beginning = true;
+	link->status = TX_OPEN;
+	link_flush(link);
+	return true;
+}
+
+bool
+link_beginning(const OriginLink *link)
+{
+	return link->beginning;
+}
+
 /* ---- reset ---- */
 
 bool
@@ -266,6 +296,16 @@ link_own_ended(OriginLink *link, LinkPurpose purpose, bool failed)
 		{
 			/* What was to run under these settings must not run, or must not be believed. */
 			link_break(link, link->sqlstate[0] ? link->sqlstate : "22023", "the origin refused a setting");
+			return;
+		}
+	}
+	else if (purpose == PURPOSE_BEGIN)
+	{
+		link->beginning = false;
+		if (failed)
+		{
+			link->unheeded = true;
+			link_break(link, link->sqlstate[0] ? link->sqlstate : "25000", "the origin refused to begin a transaction");
 			return;
 		}
 	}

@@ -33,9 +33,10 @@ pools_init(Reactor *reactor, int worker)
 	pools.wall_offset = GetCurrentTimestamp() - pools_now();
 	pools.statements = statement_table_create(POOL_STATEMENT_BYTES);
 	pools.settings = settings_table_create(hyperpool_max_settings);
+	pools.paces = pace_table_create(POOL_PACES);
 	if (pools.settings != NULL)
 		pools.empty = settings_intern(pools.settings, &nothing);
-	if (pools.statements == NULL || pools.empty == NULL)
+	if (pools.statements == NULL || pools.empty == NULL || pools.paces == NULL)
 		ereport(ERROR,
 				(errcode(ERRCODE_OUT_OF_MEMORY),
 				 errmsg("out of memory for the pools of a hyperpool worker")));
@@ -88,7 +89,11 @@ pool_make(const DirectoryOrigin *origin, const DirectoryCredential *credential)
 	pool->counters = counters_of(pools.worker, origin->slot);
 	pool->wake.on_time = pool_wake;
 	pool->queue_timer.on_time = queue_on_time;
-	pool->spare.pool = pool;
+	for (int kind = 0; kind < QUEUE_KINDS; kind++)
+	{
+		pool->queues[kind].spare.pool = pool;
+		pool->queues[kind].spare.of = &pool->queues[kind];
+	}
 	if (pool_config_add_role(pool, credential->role) &&
 		pool_config_take(pool, origin, credential))
 		pool->row = pool_row_of(origin->slot, origin->oid, credential->user);
@@ -249,13 +254,14 @@ pool_retire_list(LinkPool *pool, PoolPlace place)
 }
 
 /* Where the link's own state says it is. */
-static void
+void
 pool_follow(PoolLink *l)
 {
 	switch (link_state(l->link))
 	{
 		case LINK_CONNECTING:
 		case LINK_BUSY:
+		case LINK_SHARED:
 			break;				/* an abandoned link is still busy with its end */
 		case LINK_IDLE:
 			if (pool_link_is_over(l))
@@ -294,6 +300,8 @@ pool_link_gone(PoolLink *l)
 	{
 		const char *text = link_failure(l->link, sqlstate);
 
+		/* what has broken all links may have broken this one as well: once more, before all who wait are told */
+		pool->tries_again = pool->backoff == 0 && pools_now() - l->opened_at < SECOND_US;
 		pool_open_failed(pool, sqlstate, text);
 	}
 	l->next = gone_links;
@@ -328,7 +336,7 @@ pool_is_open(const LinkPool *pool)
 }
 
 /* A link already in the right settings saves a round trip; else the warmest. */
-static PoolLink *
+PoolLink *
 pool_best_idle(const LinkPool *pool, const SettingsVector *settings)
 {
 	PoolLink   *l = pool->lists[PLACE_IDLE].head;
@@ -345,28 +353,43 @@ pool_hand_out(PoolLink *l, PoolWaiter *waiter)
 	OriginCounters *counters = l->pool->counters;
 	int64		waited = Max(pools_now() - waiter->since, 0);
 
-	link_set_busy(l->link);
-	link_place_set(l, PLACE_BUSY);
+	if (l->place != PLACE_SHARED)
+	{
+		link_set_busy(l->link);
+		link_place_set(l, PLACE_BUSY);
+	}
 	counter_add(counters, COUNT_CHECKOUTS, 1);
 	counter_add(counters, COUNT_WAIT_US, waited);
 	histogram_add(counters, HISTOGRAM_WAIT, waited);
 	return l->link;
 }
 
+/* What this waiter may have now; NULL: nothing. Idle links are for those who have waited longest. */
+static PoolLink *
+pool_find(LinkPool *pool, const PoolWaiter *waiter, bool may_take_idle)
+{
+	if (pool_rider_is_quick(pool, waiter))
+		return pool_board(pool, waiter, may_take_idle);
+	return may_take_idle ? pool_best_idle(pool, waiter->settings) : NULL;
+}
+
 OriginLink *
 pool_checkout(LinkPool *pool, PoolWaiter *waiter)
 {
+	PoolLink   *l;
+
 	Assert(waiter->pool == NULL);
 	waiter->since = pools_now();
 	waiter->refusal = REFUSE_LIMIT;
-	if (pool->waiting == 0 && pool_count(pool, PLACE_IDLE) > 0 && pool_is_open(pool))
-		return pool_hand_out(pool_best_idle(pool, waiter->settings), waiter);
+	if (pool_is_open(pool) && (l = pool_find(pool, waiter, pool->waiting == 0)) != NULL)
+		return pool_hand_out(l, waiter);
 
 	counter_add(pool->counters, COUNT_WAITS, 1);
 	queue_put(pool, waiter);
 	if (!pool->held)
 	{
 		pool->held = true;
+		pool_clear_for_waiters(pool);
 		pool_open_for_waiters(pool);
 		pool->held = false;
 		pool_plan(pool);
@@ -438,16 +461,36 @@ pool_abandon(OriginLink *link)
 
 /* ---- who waits is served ---- */
 
+static bool
+pool_serve(LinkPool *pool, PoolQueueKind kind, bool may_take_idle)
+{
+	PoolWaiter *waiter = queue_head(pool, kind);
+	PoolLink   *l = waiter != NULL ? pool_find(pool, waiter, may_take_idle) : NULL;
+
+	if (l == NULL)
+		return false;
+	(void) queue_take(pool, kind);
+	waiter->on_checkout(waiter, pool_hand_out(l, waiter));
+	return true;
+}
+
+/* An idle link is for who has waited longer: a rider, or one who needs it alone. */
+static bool
+pool_serve_one(LinkPool *pool)
+{
+	const PoolWaiter *rider = queue_head(pool, QUEUE_RIDERS);
+	const PoolWaiter *alone = queue_head(pool, QUEUE_ALONE);
+	bool		rider_first = alone == NULL || (rider != NULL && rider->since < alone->since);
+
+	return pool_serve(pool, QUEUE_RIDERS, rider_first) || pool_serve(pool, QUEUE_ALONE, true);
+}
+
 static void
 pool_serve_queue(LinkPool *pool)
 {
-	while (pool->waiting > 0 && pool_count(pool, PLACE_IDLE) > 0 && pool_is_open(pool))
-	{
-		PoolWaiter *waiter = queue_take(pool);
-		OriginLink *link = pool_hand_out(pool_best_idle(pool, waiter->settings), waiter);
-
-		waiter->on_checkout(waiter, link);
-	}
+	while (pool->waiting > 0 && pool_is_open(pool) && pool_serve_one(pool))
+		;
+	pool_clear_for_waiters(pool);
 }
 
 /* All who wait now; who queues up again meanwhile is not asked twice in this turn. */
@@ -456,7 +499,7 @@ pool_refuse_queue(LinkPool *pool, Refusal refusal)
 {
 	for (uint32 n = pool->waiting; n > 0 && pool->waiting > 0; n--)
 	{
-		PoolWaiter *waiter = queue_take(pool);
+		PoolWaiter *waiter = queue_take(pool, pool->queues[QUEUE_ALONE].count > 0 ? QUEUE_ALONE : QUEUE_RIDERS);
 
 		waiter->refusal = refusal;
 		waiter->on_checkout(waiter, NULL);
@@ -630,6 +673,12 @@ bool
 pool_origin_is_pooled(const LinkPool *pool)
 {
 	return pool->connection.pooled;
+}
+
+bool
+pool_shares(const LinkPool *pool)
+{
+	return pool->share && !pool->connection.pooled;
 }
 
 bool

@@ -23,6 +23,8 @@ typedef struct PoolWaiter
 	LinkPool   *pool;			/* NULL = not waiting */
 	const SettingsVector *settings;
 	Oid			role;			/* fairness */
+	bool		rides;			/* what it has to ask is a plain read that lies complete in memory: a shared link will do, if its statement is quick */
+	Digest128	digest;			/* rides: of its statement */
 	int64		since;
 	/* link: it is yours, BUSY. NULL: failed; sqlstate and text say why (refusal != REFUSE_LIMIT: one of our own refusals) */
 	void		(*on_checkout) (struct PoolWaiter *waiter, OriginLink *link);
@@ -41,10 +43,18 @@ extern void pool_ref(LinkPool *pool);
 extern void pool_unref(LinkPool *pool);
 
 /*
- * A link now (returned, BUSY, waiter untouched) or a place in the queue (NULL; on_checkout comes later, never from
- * inside this call). Prefers a link already in these settings.
+ * A link now (returned, BUSY, or SHARED if the waiter rides; waiter untouched) or a place in the queue (NULL; on_checkout comes later, never from
+ * inside this call). Prefers a link already in these settings. Nobody returns a SHARED link: the pool sees its exchanges end.
  */
 extern OriginLink *pool_checkout(LinkPool *pool, PoolWaiter *waiter);
+/* The exchange just asked on a SHARED link, by whoever was given it or has one in flight there. */
+extern void pool_ride(LinkExchange *e, const PoolWaiter *waiter);
+/* A session has got off a SHARED link; fine on any. */
+extern void pool_left(OriginLink *link);
+/* May one more of this statement follow on the SHARED link its session rides on? */
+extern bool pool_may_follow(OriginLink *link, Digest128 digest);
+/* How long the origin was at a statement, and how much it said: what sharing goes by. */
+extern void pool_observe(const LinkExchange *e);
 extern void pool_leave_queue(PoolWaiter *waiter);	/* fine if not waiting */
 /* The session is done with it: quiet links go back to the pool or to the next waiter, by `after`; others are closed. */
 extern void pool_return(OriginLink *link, LinkAfter after);
@@ -75,6 +85,7 @@ extern PoolMode pool_mode(const LinkPool *pool);
 extern int64 pool_query_timeout(const LinkPool *pool);
 extern int64 pool_idle_transaction_timeout(const LinkPool *pool);
 extern bool pool_origin_is_pooled(const LinkPool *pool);
+extern bool pool_shares(const LinkPool *pool);	/* the option share is on, and it may be */
 /* The pool's origin is gone. (Whether its credential still is the role's: pool_of again after a change of the directory.) */
 extern bool pool_is_dropped(const LinkPool *pool);
 
@@ -84,6 +95,9 @@ extern bool pool_is_dropped(const LinkPool *pool);
  */
 extern const ByteBuffer *pool_parameters(LinkPool *pool, const SettingsVector *vector);
 extern void pool_learn_parameters(LinkPool *pool, const SettingsVector *vector, OriginLink *link);
+
+/* A parameter as an open link has reported it last; NULL: no link is open, or none has. */
+extern const char *pool_link_parameter(const LinkPool *pool, const char *name);
 
 /* ---- the worker's loop ---- */
 extern void pools_on_directory(Directory *directory);	/* new options, credentials, dropped origins; old pointers die; on_checkout comes later */

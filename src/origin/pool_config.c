@@ -134,6 +134,8 @@ pool_take_numbers(LinkPool *pool, const DirectoryOrigin *origin)
 		.if_error = origin->stale_if_error,
 		.max_result_size = origin->max_result_size
 	};
+	pool->share = origin->share;
+	pool->share_depth = (uint32) Max(origin->share_depth, 1);
 	pool->idle_transaction_timeout = origin->idle_transaction_timeout;
 	pool->connect_timeout = origin->connect_timeout;
 }

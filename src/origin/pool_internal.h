@@ -7,6 +7,7 @@
  *	pool_config.c		the pool's copy of the directory's numbers, options and secret
  *	pool_share.c		between workers and over time: shares, idle and life time, the minimum, drain
  *	pool_parameters.c	what the origin reports to a client of a settings vector
+ *	pool_ride.c			shared links: which of them takes a plain read, and when one is to become free for who needs it alone
  *
  * A link's place in its pool is a list, and link_place_set() alone moves it. Callbacks into
  * sessions happen only in pool_settle() and the queue's timer; while pool->held is set none does. Nothing is
@@ -27,12 +28,14 @@
 #define POOL_SETTINGS_SCAN	16	/* idle links looked at for one in the right settings */
 #define POOL_MAX_PARAMETERS	64	/* settings vectors whose greeting is kept */
 #define POOL_STATEMENT_BYTES	(8 * 1024 * 1024)
+#define POOL_PACES			8192	/* statements whose pace a worker knows; a power of two */
 
 typedef enum PoolPlace
 {
 	PLACE_OPENING,				/* libpq is at work */
 	PLACE_IDLE,					/* may be handed out; last returned first */
 	PLACE_BUSY,					/* a session has it */
+	PLACE_SHARED,				/* several sessions' exchanges are on it */
 	PLACE_RESETTING,			/* comes back by on_ready */
 	PLACE_CLOSING,				/* counts against the cap until the origin has closed it */
 	PLACE_LIMIT,
@@ -50,6 +53,7 @@ typedef struct PoolLink
 	uint32		generation;		/* of the connection options it was opened with */
 	bool		retire;			/* restart asked: close it when it comes back */
 	bool		given;			/* closed for another worker's sake */
+	bool		clearing;		/* SHARED: nobody else boards, as somebody waits for a link to himself, or it is to close */
 	int16		jitter;			/* thousandths of max_lifetime, -100 .. 100 */
 	int64		opened_at;
 	int64		idle_since;
@@ -66,6 +70,7 @@ typedef struct PoolList
 typedef struct RoleQueue
 {
 	LinkPool   *pool;
+	struct PoolQueue *of;
 	Oid			role;
 	PoolWaiter *head;
 	PoolWaiter *tail;
@@ -73,6 +78,22 @@ typedef struct RoleQueue
 	struct RoleQueue *prev;
 	struct RoleQueue *next_in_bucket;
 } RoleQueue;
+
+/* A round of roles. */
+typedef struct PoolQueue
+{
+	RoleQueue  *turn;			/* the role that is served next, or NULL */
+	RoleQueue	spare;			/* used by all roles for which there was no memory */
+	uint32		count;
+} PoolQueue;
+
+/* Who waits for what: a rider is not to wait for links that others need for themselves, nor they for a place on a shared one. */
+typedef enum PoolQueueKind
+{
+	QUEUE_ALONE,
+	QUEUE_RIDERS,
+	QUEUE_KINDS
+} PoolQueueKind;
 
 typedef struct PoolParameters
 {
@@ -107,6 +128,7 @@ typedef struct PoolPublished
 	uint32		active;
 	uint32		bound;
 	uint32		waiting;
+	uint32		clients;
 } PoolPublished;
 
 struct LinkPool
@@ -136,20 +158,22 @@ struct LinkPool
 	int64		idle_transaction_timeout;
 	int64		connect_timeout;
 	PoolCache	cache;
+	bool		share;
+	uint32		share_depth;
 
 	PoolList	lists[PLACE_LIMIT];
 	bool		held;			/* no callback now; who set it settles afterwards */
 	ReactorTimer wake;			/* settle again then */
 
 	/* the queue (pool_queue.c) */
-	RoleQueue  *turn;			/* the role that is served next, or NULL */
-	RoleQueue	spare;			/* used by all roles for which there was no memory */
-	uint32		waiting;
+	PoolQueue	queues[QUEUE_KINDS];
+	uint32		waiting;		/* in both */
 	ReactorTimer queue_timer;	/* not later than the oldest waiter's queue_timeout */
 
 	/* opening (pool_open.c) */
 	int64		backoff;		/* the last one, 0 = the last attempt went well */
 	int64		retry_at;		/* nothing is opened before */
+	bool		tries_again;	/* the first failure since all was well, and a quick one: nobody is told before the next attempt */
 	int64		addresses_asked;	/* since when they are missing, 0 = they are not */
 	char		failure_state[6];
 	char		failure[1024];
@@ -158,6 +182,7 @@ struct LinkPool
 	int64		first_link_at;	/* since when it has had any link */
 	int64		yield_until;
 	uint32		bound;
+	int64		rtt;			/* shortest answer of any of its links, microseconds; 0 = not known */
 	PoolPublished published;
 
 	/* greetings (pool_parameters.c) */
@@ -177,6 +202,7 @@ typedef struct PoolsState
 	StatementTable *statements;
 	SettingsTable *settings;
 	const SettingsVector *empty;
+	PaceTable  *paces;
 } PoolsState;
 
 extern PoolsState pools;
@@ -186,6 +212,8 @@ extern void pool_retire(PoolLink *l);
 extern void pool_retire_list(LinkPool *pool, PoolPlace place);
 extern void pool_settle(LinkPool *pool);
 extern void pool_settle_soon(LinkPool *pool);	/* not from inside this call */
+extern PoolLink *pool_best_idle(const LinkPool *pool, const SettingsVector *settings);
+extern void pool_follow(PoolLink *l);
 extern void pool_plan(LinkPool *pool);
 extern bool pool_is_open(const LinkPool *pool);	/* links may be handed out */
 extern void pool_on_ready(OriginLink *link, LinkState from);
@@ -207,7 +235,7 @@ pool_count(const LinkPool *pool, PoolPlace place)
 static inline uint32
 pool_usable(const LinkPool *pool)
 {
-	return pool_count(pool, PLACE_IDLE) + pool_count(pool, PLACE_BUSY) + pool_count(pool, PLACE_RESETTING);
+	return pool_count(pool, PLACE_IDLE) + pool_count(pool, PLACE_BUSY) + pool_count(pool, PLACE_SHARED) + pool_count(pool, PLACE_RESETTING);
 }
 
 static inline uint32
@@ -218,13 +246,23 @@ pool_links(const LinkPool *pool)
 
 /* ---- pool_queue.c ---- */
 extern void queue_put(LinkPool *pool, PoolWaiter *waiter);
-extern PoolWaiter *queue_take(LinkPool *pool);	/* whose turn it is, or NULL */
+extern PoolWaiter *queue_head(const LinkPool *pool, PoolQueueKind kind);	/* whose turn it is, or NULL */
+extern PoolWaiter *queue_take(LinkPool *pool, PoolQueueKind kind);	/* the same; its turn is over */
 extern int64 queue_oldest(const LinkPool *pool);	/* since when, 0 = nobody waits */
 extern void queue_arm(LinkPool *pool);
 extern void queue_on_time(ReactorTimer *timer);
 
+/* ---- pool_ride.c ---- */
+extern bool pool_rider_is_quick(const LinkPool *pool, const PoolWaiter *waiter);	/* by now */
+extern PoolLink *pool_board(LinkPool *pool, const PoolWaiter *waiter, bool may_take_idle);	/* NULL: no room */
+extern void pool_clear_for_waiters(LinkPool *pool);
+extern void pool_clear_one(LinkPool *pool);
+extern void pool_on_room(OriginLink *link);
+extern void pool_on_stuck(OriginLink *link);
+
 /* ---- pool_open.c ---- */
 extern void pool_open_for_waiters(LinkPool *pool);
+extern void pool_open_for_riders(LinkPool *pool);
 extern void pool_open_minimum(LinkPool *pool);
 extern void pool_opened(PoolLink *l);
 extern void pool_open_failed(LinkPool *pool, const char *sqlstate, const char *text);
@@ -240,6 +278,7 @@ extern void pool_config_free(LinkPool *pool);
 
 /* ---- pool_share.c ---- */
 extern void pool_publish(LinkPool *pool);
+extern void pool_publish_riders(LinkPool *pool);
 extern bool pool_owes_link(LinkPool *pool);
 extern bool pool_may_take_room(const LinkPool *pool);
 extern void pool_ask_siblings(const LinkPool *pool);

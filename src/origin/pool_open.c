@@ -25,7 +25,7 @@ typedef struct OpenOptions
 bool
 pool_is_unreachable(const LinkPool *pool)
 {
-	return pool->retry_at > pools_now() && pool_usable(pool) == 0 && pool_count(pool, PLACE_OPENING) == 0 &&
+	return pool->retry_at > pools_now() && !pool->tries_again && pool_usable(pool) == 0 && pool_count(pool, PLACE_OPENING) == 0 &&
 		pool_is_open(pool);
 }
 
@@ -66,6 +66,7 @@ pool_opened(PoolLink *l)
 
 	pool->backoff = 0;
 	pool->retry_at = 0;
+	pool->tries_again = false;
 	if (pool_usable(pool) == 0)
 		pool->first_link_at = pools_now();
 	/* what links of the old options may have reported since the change */
@@ -212,6 +213,8 @@ target_fill(LinkTarget *t, LinkPool *pool, PoolLink *l, const OpenOptions *o)
 	t->empty = pools.empty;
 	t->counters = pool->counters;
 	t->on_ready = pool_on_ready;
+	t->on_room = pool_on_room;
+	t->on_stuck = pool_on_stuck;
 	t->pool = l;
 }
 
@@ -305,6 +308,14 @@ pool_open_for_waiters(LinkPool *pool)
 				pool_ask_siblings(pool);
 			return;
 		}
+}
+
+/* Shared links are as full as they should be: one more, while those go on. */
+void
+pool_open_for_riders(LinkPool *pool)
+{
+	if (pool_count(pool, PLACE_OPENING) == 0 && pool_may_open(pool))
+		(void) pool_open_link(pool);
 }
 
 /* Worker 0 keeps the minimum for all. */

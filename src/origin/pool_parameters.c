@@ -119,3 +119,18 @@ pool_learn_parameters(LinkPool *pool, const SettingsVector *vector, OriginLink *
 	parameters_put(pool, p);
 	parameters_drop_oldest(pool);
 }
+
+const char *
+pool_link_parameter(const LinkPool *pool, const char *name)
+{
+	static const PoolPlace open[] = {PLACE_IDLE, PLACE_BUSY, PLACE_SHARED};
+
+	for (size_t i = 0; i < lengthof(open); i++)
+	{
+		const PoolLink *l = pool->lists[open[i]].head;
+
+		if (l)
+			return link_parameter(l->link, name);
+	}
+	return NULL;
+}

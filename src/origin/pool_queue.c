@@ -16,27 +16,28 @@ static RoleQueue *role_buckets[ROLE_BUCKETS];
 /* ---- the queue of a role ---- */
 
 static RoleQueue **
-role_bucket(const LinkPool *pool, Oid role)
+role_bucket(const PoolQueue *of, Oid role)
 {
-	uint64		hash = ((uint64) (uintptr_t) pool >> 4) * 31 + role;
+	uint64		hash = ((uint64) (uintptr_t) of >> 4) * 31 + role;
 
 	return &role_buckets[(hash * UINT64CONST(0x9E3779B97F4A7C15) >> 32) & (ROLE_BUCKETS - 1)];
 }
 
 /* Without memory the role shares the pool's spare queue: late in the round, not lost. */
 static RoleQueue *
-role_queue_get(LinkPool *pool, Oid role)
+role_queue_get(LinkPool *pool, PoolQueue *of, Oid role)
 {
-	RoleQueue **bucket = role_bucket(pool, role);
+	RoleQueue **bucket = role_bucket(of, role);
 	RoleQueue  *q;
 
 	for (q = *bucket; q != NULL; q = q->next_in_bucket)
-		if (q->pool == pool && q->role == role)
+		if (q->of == of && q->role == role)
 			return q;
 	q = mem_zalloc(sizeof(RoleQueue));
 	if (q == NULL)
-		return &pool->spare;
+		return &of->spare;
 	q->pool = pool;
+	q->of = of;
 	q->role = role;
 	q->next_in_bucket = *bucket;
 	*bucket = q;
@@ -47,9 +48,9 @@ role_queue_get(LinkPool *pool, Oid role)
 static void
 role_queue_release(RoleQueue *q)
 {
-	RoleQueue **at = role_bucket(q->pool, q->role);
+	RoleQueue **at = role_bucket(q->of, q->role);
 
-	if (q == &q->pool->spare)
+	if (q == &q->of->spare)
 		return;
 	while (*at != q)
 		at = &(*at)->next_in_bucket;
@@ -61,14 +62,14 @@ role_queue_release(RoleQueue *q)
 
 /* Behind all others: just before the one whose turn it is. */
 static void
-round_join(LinkPool *pool, RoleQueue *q)
+round_join(RoleQueue *q)
 {
-	RoleQueue  *turn = pool->turn;
+	RoleQueue  *turn = q->of->turn;
 
 	if (turn == NULL)
 	{
 		q->next = q->prev = q;
-		pool->turn = q;
+		q->of->turn = q;
 		return;
 	}
 	q->next = turn;
@@ -78,10 +79,10 @@ round_join(LinkPool *pool, RoleQueue *q)
 }
 
 static void
-round_leave(LinkPool *pool, RoleQueue *q)
+round_leave(RoleQueue *q)
 {
-	if (pool->turn == q)
-		pool->turn = q->next != q ? q->next : NULL;
+	if (q->of->turn == q)
+		q->of->turn = q->next != q ? q->next : NULL;
 	q->prev->next = q->next;
 	q->next->prev = q->prev;
 	q->next = q->prev = NULL;
@@ -92,10 +93,12 @@ round_leave(LinkPool *pool, RoleQueue *q)
 void
 queue_put(LinkPool *pool, PoolWaiter *waiter)
 {
-	RoleQueue  *q = role_queue_get(pool, waiter->role);
+	PoolQueueKind kind = pool_rider_is_quick(pool, waiter) ? QUEUE_RIDERS : QUEUE_ALONE;
+	RoleQueue  *q = role_queue_get(pool, &pool->queues[kind], waiter->role);
 
 	if (q->head == NULL)
-		round_join(pool, q);
+		round_join(q);
+	q->of->count++;
 	waiter->pool = pool;
 	waiter->queue = q;
 	waiter->next = NULL;
@@ -127,24 +130,33 @@ queue_remove(PoolWaiter *waiter)
 	waiter->queue = NULL;
 	waiter->pool = NULL;
 	pool->waiting--;
+	q->of->count--;
 	if (q->head == NULL)
 	{
-		round_leave(pool, q);
+		round_leave(q);
 		role_queue_release(q);
 	}
 	pool_publish(pool);
 }
 
 PoolWaiter *
-queue_take(LinkPool *pool)
+queue_head(const LinkPool *pool, PoolQueueKind kind)
 {
-	RoleQueue  *q = pool->turn;
+	RoleQueue  *q = pool->queues[kind].turn;
+
+	return q != NULL ? q->head : NULL;
+}
+
+PoolWaiter *
+queue_take(LinkPool *pool, PoolQueueKind kind)
+{
+	RoleQueue  *q = pool->queues[kind].turn;
 	PoolWaiter *waiter;
 
 	if (q == NULL)
 		return NULL;
 	waiter = q->head;
-	pool->turn = q->next;
+	pool->queues[kind].turn = q->next;
 	queue_remove(waiter);
 	return waiter;
 }
@@ -165,20 +177,25 @@ pool_leave_queue(PoolWaiter *waiter)
 
 /* The first of each role is its oldest. */
 static PoolWaiter *
-queue_first(const LinkPool *pool)
+oldest_of_round(const PoolQueue *queue, PoolWaiter *first)
 {
-	RoleQueue  *q = pool->turn;
-	PoolWaiter *first = NULL;
+	RoleQueue  *q = queue->turn;
 
 	if (q == NULL)
-		return NULL;
+		return first;
 	do
 	{
 		if (first == NULL || q->head->since < first->since)
 			first = q->head;
 		q = q->next;
-	} while (q != pool->turn);
+	} while (q != queue->turn);
 	return first;
+}
+
+static PoolWaiter *
+queue_first(const LinkPool *pool)
+{
+	return oldest_of_round(&pool->queues[QUEUE_RIDERS], oldest_of_round(&pool->queues[QUEUE_ALONE], NULL));
 }
 
 int64

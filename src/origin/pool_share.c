@@ -50,6 +50,26 @@ pool_publish_oldest(LinkPool *pool, PoolShare *share)
 		pg_atomic_write_u64(&share->oldest_wait, oldest == 0 ? 0 : (uint64) (oldest + pools.wall_offset));
 }
 
+static uint32
+count_riders(const LinkPool *pool)
+{
+	uint32		n = 0;
+
+	for (const PoolLink *l = pool->lists[PLACE_SHARED].head; l != NULL; l = l->next)
+		n += link_load(l->link).depth;
+	return n;
+}
+
+/* Exchanges come and go on shared links without a link or a waiter moving. */
+void
+pool_publish_riders(LinkPool *pool)
+{
+	PoolShare  *share = pool_own_share(pool);
+
+	if (share != NULL)
+		share_move(&share->clients, &pool->published.clients, pool_count(pool, PLACE_BUSY) + count_riders(pool));
+}
+
 void
 pool_publish(LinkPool *pool)
 {
@@ -61,13 +81,8 @@ pool_publish(LinkPool *pool)
 		return;
 	share_move(&share->idle, &p->idle, pool_count(pool, PLACE_IDLE));
 	share_move(&share->opening, &p->opening, pool_count(pool, PLACE_OPENING));
-	if (p->active != pool_count(pool, PLACE_BUSY))
-	{
-		uint32		clients = p->active;
-
-		share_move(&share->active, &p->active, pool_count(pool, PLACE_BUSY));
-		share_move(&share->clients, &clients, p->active);
-	}
+	share_move(&share->active, &p->active, pool_count(pool, PLACE_BUSY) + pool_count(pool, PLACE_SHARED));
+	pool_publish_riders(pool);
 	share_move(&share->bound, &p->bound, pool->bound);
 	share_move(&share->waiting, &p->waiting, pool->waiting);
 	if (waited != (pool->waiting > 0))
@@ -270,6 +285,9 @@ pool_trim_idle(LinkPool *pool)
 		l->given = true;
 		pool_retire(l);
 	}
+	/* riders come and go without a break: a link that is owed is cleared of them first */
+	if (pool_count(pool, PLACE_SHARED) > 0 && pool_owes_link(pool))
+		pool_clear_one(pool);
 }
 
 /* Restart, a new generation, age: wherever they stand in the list. */
@@ -277,6 +295,9 @@ static void
 pool_retire_over(LinkPool *pool)
 {
 	PoolLink   *next;
+
+	for (PoolLink *l = pool->lists[PLACE_SHARED].head; l != NULL; l = l->next)
+		l->clearing |= pool_link_is_over(l);
 
 	for (PoolLink *l = pool->lists[PLACE_IDLE].head; l != NULL; l = next)
 	{
@@ -346,6 +367,7 @@ pool_restart(LinkPool *pool)
 {
 	pool->held = true;
 	list_mark(&pool->lists[PLACE_BUSY]);
+	list_mark(&pool->lists[PLACE_SHARED]);
 	list_mark(&pool->lists[PLACE_RESETTING]);
 	pool_retire_list(pool, PLACE_IDLE);
 	pool_retire_list(pool, PLACE_OPENING);

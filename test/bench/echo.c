@@ -1,11 +1,11 @@
 /*
  * echo.c - the least a PostgreSQL server can do: answers recorded bytes, and so is the floor under the cost of a hit.
  *
- *   echo --port PORT [--cert FILE --key FILE]
+ *   echo --port PORT [--socket PATH] [--cert FILE --key FILE]
  *
  * Answers: what do the system calls (and the TLS) of one query cost when nothing is thought about? One process, one thread, one epoll loop. Each read
  * is answered by one send, with the fixed bytes that each message of `SELECT abalance FROM pgbench_accounts …` asks for. Everybody is let in.
- * It listens on 127.0.0.1. For measurements on one machine; not for untrusted networks.
+ * It listens on 127.0.0.1, and on a Unix socket if told. For measurements on one machine; not for untrusted networks.
  */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
@@ -23,6 +23,7 @@
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/socket.h>
+#include <sys/un.h>
 #include <unistd.h>
 
 #define READ_SIZE		16384	/* also the longest message */
@@ -47,6 +48,7 @@ typedef struct Client
 
 static SSL_CTX *tls;			/* NULL: no TLS */
 static int	epoll_fd;
+static int	listeners[2];		/* TCP and Unix; epoll knows them by their places here */
 
 /* ---- the recorded answers ---- */
 
@@ -291,21 +293,42 @@ accept_client(int listener)
 		client_close(client);
 }
 
-static int
-listen_on(int port)
+static void
+listen_at(int *listener, const struct sockaddr *address, socklen_t len)
 {
-	int			fd = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-	struct sockaddr_in address = {.sin_family = AF_INET, .sin_port = htons((uint16_t) port), .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
-	struct epoll_event event = {.events = EPOLLIN, .data.ptr = NULL};
+	struct epoll_event event = {.events = EPOLLIN, .data.ptr = listener};
 
-	if (fd < 0)
+	*listener = socket(address->sa_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+	if (*listener < 0)
 		fail("socket");
-	setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &(int) {1}, sizeof(int));
-	if (bind(fd, (struct sockaddr *) &address, sizeof(address)) != 0 || listen(fd, 1024) != 0)
+	setsockopt(*listener, SOL_SOCKET, SO_REUSEADDR, &(int) {1}, sizeof(int));
+	if (bind(*listener, address, len) != 0 || listen(*listener, 1024) != 0)
 		fail("listen");
-	if (epoll_ctl(epoll_fd, EPOLL_CTL_ADD, fd, &event) != 0)
+	if (epoll_ctl(epoll_fd, EPOLL_CTL_ADD, *listener, &event) != 0)
 		fail("epoll_ctl");
-	return fd;
+}
+
+static void
+listen_on_port(int port)
+{
+	struct sockaddr_in address = {.sin_family = AF_INET, .sin_port = htons((uint16_t) port), .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+
+	listen_at(&listeners[0], (struct sockaddr *) &address, sizeof(address));
+}
+
+static void
+listen_on_socket(const char *path)
+{
+	struct sockaddr_un address = {.sun_family = AF_UNIX};
+
+	if (strlen(path) >= sizeof(address.sun_path))
+	{
+		errno = ENAMETOOLONG;
+		fail(path);
+	}
+	strcpy(address.sun_path, path);
+	unlink(path);
+	listen_at(&listeners[1], (struct sockaddr *) &address, sizeof(address));
 }
 
 /* Read ahead: one recv a record instead of two. */
@@ -324,7 +347,7 @@ load_tls(const char *cert, const char *key)
 }
 
 static void
-serve(int listener)
+serve(void)
 {
 	struct epoll_event events[EVENTS];
 
@@ -337,8 +360,8 @@ serve(int listener)
 		{
 			Client	   *client = events[i].data.ptr;
 
-			if (client == NULL)
-				accept_client(listener);
+			if (events[i].data.ptr == &listeners[0] || events[i].data.ptr == &listeners[1])
+				accept_client(*(int *) events[i].data.ptr);
 			else if (!client_ready(client))
 				client_close(client);
 		}
@@ -349,8 +372,9 @@ int
 main(int argc, char **argv)
 {
 	static const struct option options[] = {
-		{"port", required_argument, NULL, 'p'}, {"cert", required_argument, NULL, 'c'}, {"key", required_argument, NULL, 'k'}, {0}
+		{"port", required_argument, NULL, 'p'}, {"socket", required_argument, NULL, 's'}, {"cert", required_argument, NULL, 'c'}, {"key", required_argument, NULL, 'k'}, {0}
 	};
+	const char *path = NULL;
 	const char *cert = NULL;
 	const char *key = NULL;
 	int			port = 0;
@@ -360,6 +384,8 @@ main(int argc, char **argv)
 	{
 		if (option == 'p')
 			port = atoi(optarg);
+		else if (option == 's')
+			path = optarg;
 		else if (option == 'c')
 			cert = optarg;
 		else if (option == 'k')
@@ -369,7 +395,7 @@ main(int argc, char **argv)
 	}
 	if (port <= 0 || port > 65535 || (cert == NULL) != (key == NULL))
 	{
-		fprintf(stderr, "echo --port PORT [--cert FILE --key FILE]\n");
+		fprintf(stderr, "echo --port PORT [--socket PATH] [--cert FILE --key FILE]\n");
 		return 2;
 	}
 	signal(SIGPIPE, SIG_IGN);
@@ -378,5 +404,8 @@ main(int argc, char **argv)
 		fail("epoll_create1");
 	if (cert != NULL)
 		load_tls(cert, key);
-	serve(listen_on(port));
+	listen_on_port(port);
+	if (path != NULL)
+		listen_on_socket(path);
+	serve();
 }

@@ -44,7 +44,7 @@ my @times = map { RawClient::outcome($_) } RawClient::answers(20, @clients[ 2 ..
 is("@times", join(' ', sort @times), 'first come, first served');
 
 # ---- queue_timeout ----
-$clients[0]->query('BEGIN');
+$clients[0]->query("BEGIN; SELECT 'hold'");
 my $before = $gateway->counter('queue_timeouts');
 my $began = time();
 $clients[2]->ask('SELECT 1');
@@ -68,7 +68,7 @@ is(scalar(keys %used), 1, 'the same link is used again, the other rests');
 # ---- queue_timeout 0: waits for ever ----
 $gateway->alter(q{queue_timeout => '0'});
 sleep 0.3;
-$_->query('BEGIN') for @clients[ 0, 1 ];
+$_->query("BEGIN; SELECT 'hold'") for @clients[ 0, 1 ];
 $clients[2]->ask('SELECT 8');
 ok(!$clients[2]->is_answered(2), 'queue_timeout 0: no end to the waiting');
 $_->query('ROLLBACK') for @clients[ 0, 1 ];

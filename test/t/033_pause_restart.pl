@@ -16,7 +16,7 @@ my @clients = map { $gateway->client } 1 .. 6;
 $_->value('SELECT 1') for @clients;
 
 # ---- pause ----
-$clients[0]->query('BEGIN');
+$clients[0]->query("BEGIN; SELECT 'hold'");
 $gateway->sql(q{SELECT hyperpool.pause_origin('app')});
 is($gateway->wait_for(q{SELECT paused FROM hyperpool.origins WHERE name = 'app'}, 't'), 't', 'the view says paused');
 is($gateway->sql(q{SELECT bool_and(paused) FROM hyperpool.pools WHERE origin = 'app'}), 't', 'that of the pools too');

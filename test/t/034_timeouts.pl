@@ -31,7 +31,7 @@ $client->query('ROLLBACK');
 is($gateway->counter('query_timeouts'), '3', 'they are counted');
 is($client->value('SELECT pg_sleep(0.3), 2'), '|2', 'a quick one is not ended');
 is((scalar grep { $client->value('SELECT pg_sleep(0.2)') ne '' } 1 .. 7), 0, 'nor many that take longer together');
-$client->query('BEGIN');
+$client->query("BEGIN; SELECT 'hold'");
 sleep 1.5;
 is($client->value('SELECT 3'), '3', 'an idle transaction is none of its business');
 $client->query('COMMIT');
@@ -69,6 +69,7 @@ $client->vanish;
 $gateway->alter(q{idle_transaction_timeout => '0', queue_timeout => '30s'});
 $gateway->relay('stall');
 $gateway->sql(q{SELECT hyperpool.restart_origin('app')});
+$gateway->wait_for('SELECT sv_idle FROM hyperpool.pools', '0');    # the worker has heard of it
 for my $turn (1, 2)
 {
 	$began = time();

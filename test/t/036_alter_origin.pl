@@ -98,7 +98,7 @@ is(Gateway::wait_until(sub { $gateway->can_enter('app') }, 1), 1, 'and the forme
 $client = $gateway->client;
 my $busy = $gateway->client;
 my $idle = $gateway->client;
-$busy->query('BEGIN');
+$busy->query("BEGIN; SELECT 'hold'");
 $client->value('SELECT 1');
 $gateway->sql(q{SELECT hyperpool.drop_origin('app')});
 is($busy->query('COMMIT')->{tags}[0] // 'no COMMIT', 'COMMIT', 'dropped: a transaction may end');

@@ -26,7 +26,7 @@ sub break_under
 $client->ask(q{SELECT 'mark_1', pg_sleep(1.5)});
 break_under('mark_1');
 is(RawClient::outcome($client->answer(20)), 'mark_1|', 'a plain read is asked again on another link');
-is($gateway->counter('repeated'), '1', 'which is counted');
+like($gateway->counter('repeated'), qr/^[12]$/, 'which is counted');	# another link that lay idle may have been reset with it
 $client->put_raw(join '', RawClient::extended_messages(q{SELECT 'mark_2', pg_sleep(1.5)}));
 break_under('mark_2');
 is(RawClient::outcome($client->answer(20)), 'mark_2|', 'an extended one too');

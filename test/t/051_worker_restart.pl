@@ -34,7 +34,7 @@ for my $kind ('worker', 'worker', 'manager', 'scout')
 {
 	my $idle = $gateway->client;
 	my @busy = map { $gateway->client } 1 .. 3;    # most likely of both workers
-	$_->query('BEGIN') for @busy;
+	$_->query("BEGIN; SELECT 'hold'") for @busy;
 	my $pid = $gateway->sql("SELECT min(pid) FROM pg_stat_activity WHERE backend_type = 'hyperpool $kind'");
 	is($gateway->sql("SELECT pg_terminate_backend($pid)"), 't', "a $kind is ended");
 	is(join(' ', map { $_->query('COMMIT', 10)->{tags}[0] // 'cut off' } @busy), 'COMMIT COMMIT COMMIT', 'transactions may end within drain_timeout');
@@ -67,7 +67,7 @@ is(Gateway::wait_until(sub { $gateway->links_at_origin <= 3 ? 'yes' : 'no' }, 'y
 
 # ---- an orderly restart of the instance, with clients connected ----
 $client = $gateway->client;
-$client->query('BEGIN');
+$client->query("BEGIN; SELECT 'hold'");
 my $began = time();
 $gateway->{region}->restart;
 cmp_ok(time() - $began, '<', 20, 'a restart does not wait for clients for ever');

@@ -22,7 +22,7 @@ my $key = sub { 'client_port = ' . $_[0]->{socket}->sockport };
 is($gateway->sql('SELECT count(*), count(DISTINCT client_id) FROM hyperpool.clients'), '4|4', 'clients: a row each');
 is($gateway->sql('SELECT role, origin, state, bound, application_name, host(client_addr), tls, link_id IS NULL, exchanges, connect_time <= now(), state_since >= connect_time, worker IN (0, 1) FROM hyperpool.clients WHERE ' . $key->($clients[0])),
 	'app|app|idle|f|test 1|127.0.0.1|f|t|1|t|t|t', 'an idle one');
-$clients[0]->query('BEGIN');
+$clients[0]->query("BEGIN; SELECT 'hold'");
 $clients[1]->ask('SELECT pg_sleep(60)');
 $gateway->wait_for('SELECT state FROM hyperpool.clients WHERE ' . $key->($clients[1]), 'active');
 $clients[2]->query('LISTEN x');

@@ -122,9 +122,9 @@ $told = '';
 Gateway::wait_until(sub { $told = refused(sub { $gateway->client(user => 'special') }); $told =~ /53400/ ? 1 : 0 }, 1, 5);
 like($told, qr/FATAL 53400 .*pool/, 'max_pools: a fourth pool is refused') or diag($gateway->sql('SELECT * FROM hyperpool.pools'));
 
-my @holders = map { my $c = $gateway->client; $c->query('BEGIN'); $c } 1 .. 3;
+my @holders = map { my $c = $gateway->client; $c->query("BEGIN; SELECT 'hold'"); $c } 1 .. 3;
 my @more = map { $gateway->client(database => 'b', may_fail => 1) } 1 .. 2;
-$_->ask('BEGIN') for @more;
+$_->ask("BEGIN; SELECT 'hold'") for @more;
 my @got = map { $_->{error} ? $_->{error}{C} : 'in' } RawClient::answers(10, @more);
 is((scalar grep { $_ ne 'in' } @got) > 0 ? 1 : 0, 1, "max_links: there is no link beyond it (@got)");
 cmp_ok($gateway->links_at_origin, '<=', 4, 'at the origin neither');

@@ -71,25 +71,33 @@ plays_alike('twenty links, every write cut in pieces', 'wide', { HP_MODES => 'sp
 plays_alike('one link', 'narrow', { HP_MODES => 'plain', HP_LINKS => 1, %again });
 plays_alike('one link, TLS, twice each', 'narrow', { HP_MODES => 'tls', HP_LINKS => 1, HP_REPEAT => 2, %again });
 
-# ---- with a cache: what a script sets up goes through the gateway, and is known there before it is played ----
-sub plays_alike_cached
+# ---- three plays between one setup and one teardown: what a script sets up goes through the gateway, and is known there before it is played ----
+sub plays_alike_thrice
 {
-	my ($what, $origin_name, $environment, @scripts) = @_;
-	my $hits = "SELECT cache_hit FROM hyperpool.stat_origins WHERE origin = '$origin_name'";
-	my $before = $gateway->sql($hits);
+	my ($counter, $what, $origin_name, $environment, @scripts) = @_;
+	my $count = "SELECT $counter FROM hyperpool.stat_origins WHERE origin = '$origin_name'";
+	my $before = $gateway->sql($count);
 	plays_alike($what, $origin_name, {
 		HP_SETUP => "gateway", HP_WRITE => 'insert into hpw_unrelated values (1)',
 		HP_READY => 'host=127.0.0.1 port=' . $region->port . ' dbname=postgres user=wire', HP_READY_QUERY => "select hyperpool.refresh_catalog('$origin_name')",
 		%again, %$environment }, @scripts);
-	my $more = $gateway->sql($hits) - $before;
-	cmp_ok($more, '>=', 3 * (@scripts || 100), "$what: $more answers came from the cache");
+	my $more = $gateway->sql($count) - $before;
+	cmp_ok($more, '>=', 3 * (@scripts || 100), "$what: $counter $more");
 }
+
+sub plays_alike_cached { plays_alike_thrice('cache_hit', @_); }
+sub plays_alike_shared { plays_alike_thrice('shared', @_); }
 
 $origin->safe_psql('wire', 'SET ROLE wire; CREATE TABLE hpw_unrelated (i int)');
 my @about_caches = map { s{.*/}{}r =~ s/\.wire$//r } glob("$wire/scripts/cached_*.wire");
 plays_alike_cached('a cache, cold and warm and after a write', 'cached', { HP_MODES => 'cached' });
 plays_alike_cached('a cache, every write cut in pieces', 'cached', { HP_MODES => 'cached-split' }, grep { $_ ne 'cached_descriptions' } @about_caches);
 plays_alike_cached('a cache and one link', 'cached_narrow', { HP_MODES => 'cached', HP_LINKS => 1 }, (grep { !/between_writes|transactions/ } @about_caches), 'plan_broken_by_ddl');
+
+# ---- on shared links: by the third play the statements are known to be quick ----
+plays_alike_shared('a shared link', 'narrow', { HP_MODES => 'cached', HP_LINKS => 1 });
+plays_alike_shared('shared links, every write cut in pieces', 'wide', { HP_MODES => 'cached-split' }, (grep { $_ ne 'cached_descriptions' } @about_caches),
+	qw(extended_basic extended_errors_phases extended_formats extended_named flush pipeline_mixed portal_lifetimes same_read_every_way search_path_same_text simple_pipelined statements_many terminate));
 
 my ($status, $output) = play("$wire/selftest");
 is($status, 0, 'the oracle finds small lies') or diag($output);

@@ -91,6 +91,14 @@ sub alter
 	$self->sql("SELECT hyperpool.alter_origin('app', $options)");
 }
 
+# The same by a connection that stays: for what lasts shorter than a psql needs to start.
+sub look
+{
+	my ($self, $sql) = @_;
+	$self->{looker} //= RawClient->new(port => $self->{region}->port, user => scalar getpwuid($>), database => 'postgres');
+	return $self->{looker}->value($sql);
+}
+
 # Waits until the answer is the one wanted; what it was last.
 sub wait_for
 {
@@ -113,6 +121,25 @@ sub wait_until
 }
 
 sub counter { my ($self, $name) = @_; return $self->sql("SELECT $name FROM hyperpool.stat_origins WHERE origin = 'app'"); }
+
+# Asks until it rides on a shared link: by then it is known to be quick, however busy the machine is.
+sub ask_until_shared
+{
+	my ($self, $client, $messages) = @_;
+	my $name = $client->{database};
+	my $shared = sub { return $self->sql("SELECT shared FROM hyperpool.stat_origins WHERE origin = '$name'"); };
+	for (1 .. 50)
+	{
+		my $before = $shared->();
+		for (1 .. 5)
+		{
+			$client->put_raw($messages);
+			$client->answer;
+		}
+		return if $shared->() == $before + 5;
+	}
+	die 'a read is not shared';
+}
 
 sub worker_pids { my ($self) = @_; return split /\n/, $self->sql("SELECT pid FROM pg_stat_activity WHERE backend_type = 'hyperpool worker' ORDER BY pid"); }
 
@@ -167,6 +194,18 @@ sub start_relay
 	($self->{relay_port}) = $line =~ /:(\d+)/ or die "relay says: $line";
 	open $self->{relay_control}, '>', $fifo or die "$fifo: $!";
 	$self->{relay_control}->autoflush;
+}
+
+# The origin moves so many milliseconds away: links that are open are left, and others know from their first exchange how far it is.
+sub move_away
+{
+	my ($self, $ms, @names) = @_;
+	$self->relay("rtt $ms");
+	for my $name (@names)
+	{
+		$self->sql("SELECT hyperpool.restart_origin('$name')");
+		$self->wait_for("SELECT coalesce(sum(sv_idle + sv_active), 0) FROM hyperpool.pools WHERE origin = '$name'", '0');
+	}
 }
 
 # A command of the relay (stall, resume, reset, refuse, accept, half-open ...); it acts on it at once, give or take a turn.

@@ -9,22 +9,31 @@ use warnings;
 use Carp qw(croak);
 use IO::Select;
 use IO::Socket::INET;
+use IO::Socket::UNIX;
 use Socket qw(SOL_SOCKET SO_LINGER);
 use Time::HiRes qw(time);
 
 our $patience = 20;    # seconds: for what should have come long before
 
-# port, host (127.0.0.1), user, database, parameters => { name => value }; login => 0: connects and says nothing.
+sub connection
+{
+	my (%o) = @_;
+	return IO::Socket::UNIX->new(Peer => "$o{socket_dir}/.s.PGSQL.$o{port}") if $o{socket_dir};
+	return IO::Socket::INET->new(PeerAddr => $o{host} // '127.0.0.1', PeerPort => $o{port}, Proto => 'tcp');
+}
+
+# port, host (127.0.0.1) or socket_dir, user, database, parameters => { name => value }; login => 0: connects and says nothing;
+# greeting => 0: asks for a login and does not wait for it.
 sub new
 {
 	my ($class, %o) = @_;
-	my $socket = IO::Socket::INET->new(PeerAddr => $o{host} // '127.0.0.1', PeerPort => $o{port}, Proto => 'tcp')
-	  or croak "no connection to port $o{port}: $@";
+	my $socket = connection(%o) or croak "no connection to port $o{port}: " . ($@ || $!);
 	my $self = bless { %o, socket => $socket, in => '', status => '', parameter => {} }, $class;
 
 	$socket->blocking(0);
 	return $self if defined $o{login} && !$o{login};
 	$self->put_raw(startup_packet(user => $o{user}, database => $o{database}, %{ $o{parameters} // {} }));
+	return $self if defined $o{greeting} && !$o{greeting};
 	$self->{greeting} = $self->answer($o{seconds} // $patience);
 	croak 'login: ' . error_text($self->{greeting}) if !$self->{greeting}{done} && !$o{may_fail};
 	return $self;
@@ -98,7 +107,7 @@ sub take
 	my ($type, $length) = unpack('aN', $self->{in});
 	return if length $self->{in} < 1 + $length;
 	my $body = substr($self->{in}, 5, $length - 4);
-	$self->{in} = substr($self->{in}, 1 + $length);
+	substr($self->{in}, 0, 1 + $length, '');	# from the front: perl moves a pointer, not the rest
 	return ($type, $body);
 }
 
@@ -272,7 +281,7 @@ sub is_closed
 sub cancel
 {
 	my ($self, $key_body) = @_;
-	my $other = RawClient->new(port => $self->{port}, login => 0);
+	my $other = RawClient->new(port => $self->{port}, socket_dir => $self->{socket_dir}, login => 0);
 	my $key = $key_body // $self->{key};
 	$other->put_raw(pack('NN', 8 + length $key, 80877102) . $key);
 	my $taken = $other->is_closed;

@@ -968,6 +968,29 @@ TEST(drop_all)
 
 /* ---- what the origin may not say ---- */
 
+/* An exchange of ours that has no Sync ends with its last answer, or with an error. */
+TEST(without_a_sync)
+{
+	Script	   *t = start();
+
+	ask(t, "~P~B~E~C");
+	ANSWER("12C", "s1 s2 s3");
+	exchange_end_without_sync(&t->x);
+	CHECK(!exchange_done(&t->x));
+	ANSWER("3", "s4");
+	CHECK(!exchange_done(&t->x));
+	exchange_end_without_sync(&t->x);
+	ENDS();
+
+	t = start();
+	ask(t, "~P~B~E");
+	ANSWER("1Z", "s1 v");
+	ANSWER("E", "-3 e2");
+	exchange_end_without_sync(&t->x);
+	CHECK(exchange_done(&t->x));
+	exchange_free(&t->x);
+}
+
 TEST(violations)
 {
 	/* what each ask may be answered with, at first */

@@ -224,6 +224,37 @@ TEST(link_remove_and_clear)
 	rig_destroy(&rig);
 }
 
+/* A Parse of another client is under way: it may fail. */
+TEST(link_pending)
+{
+	Rig			rig = rig_create(1000);
+	uint32_t	evicted;
+	uint32_t	number = add(&rig, 1, &evicted);
+
+	CHECK(!link_statements_pending(rig.map, number));
+	link_statements_asked(rig.map, number);
+	CHECK(!link_statements_pending(rig.map, number));	/* one's own */
+	link_statements_settle(rig.map);
+	CHECK(link_statements_pending(rig.map, number));
+	/* the next client parses it anew behind the first: the last answer decides */
+	link_statements_asked(rig.map, number);
+	CHECK(!link_statements_pending(rig.map, number));
+	link_statements_answered(rig.map, number, false);
+	CHECK_EQ_INT(find(&rig, 1), number);
+	link_statements_answered(rig.map, number, true);
+	link_statements_settle(rig.map);
+	CHECK(!link_statements_pending(rig.map, number));
+	CHECK_EQ_INT(find(&rig, 1), number);
+	link_statements_asked(rig.map, number);
+	link_statements_answered(rig.map, number, false);
+	CHECK_EQ_INT(find(&rig, 1), 0);
+	/* what is not there is nobody's */
+	link_statements_asked(rig.map, number);
+	link_statements_answered(rig.map, number, false);
+	CHECK(!link_statements_pending(rig.map, number));
+	rig_destroy(&rig);
+}
+
 TEST(link_names)
 {
 	char		buf[LINK_NAME_MAX];
