@@ -100,7 +100,7 @@ add_name(NameDraft *names, MentionKind kind, const char *schema, const char *nam
 	mention[0] = (char) kind;
 	mention[1] = (char) schema_len;
 	mention[2] = (char) name_len;
-	if (schema_len > 0)
+	if (schema != NULL)
 		memcpy(mention + 3, schema, schema_len);
 	memcpy(mention + 3 + schema_len, name, name_len);
 	slot = find_slot(names, mention, len);

@@ -130,7 +130,7 @@ tls_verify(int ok, X509_STORE_CTX *store)
 			(errcode(ERRCODE_PROTOCOL_VIOLATION),
 			 errmsg("hyperpool: client certificate verification failed at depth %d: %s",
 					X509_STORE_CTX_get_error_depth(store), X509_verify_cert_error_string(code))));
-	return ok;
+	return 0;
 }
 
 /* A client that offers protocols must offer ours (ALPACA attack); one that offers none never comes here. */

@@ -1932,9 +1932,12 @@ read_script(const char *path)
 	{
 		if (n > 0 && line[n - 1] == '\n')
 			line[n - 1] = '\0';
-		lines = realloc(lines, (line_count + 1) * sizeof(char *));
-		if (lines == NULL || (lines[line_count++] = strdup(line)) == NULL)
+		char	  **longer = realloc(lines, (line_count + 1) * sizeof(char *));
+
+		if (longer == NULL || (longer[line_count] = strdup(line)) == NULL)
 			stop(EXIT_FAULT, "out of memory");
+		lines = longer;
+		line_count++;
 	}
 	free(line);
 	fclose(f);
