@@ -297,7 +297,7 @@ is((Cached::warm($gateway, $reader, q{SELECT current_setting('TimeZone'), '2020-
 my $noon = q{SELECT '2020-01-01 12:00+00'::timestamptz};
 Cached::warm($gateway, $reader, $noon);
 $writer->query(q{ALTER ROLE app SET TimeZone = 'Asia/Tokyo'});
-is(Gateway::wait_until(sub { $gateway->client->value($noon) }, '2020-01-01 21:00:00+09'), '2020-01-01 21:00:00+09', 'ALTER ROLE SET: links of before are closed, answers of before forgotten');
+is(Gateway::wait_until(sub { $gateway->client->value($noon) }, '2020-01-01 21:00:00+09', 60), '2020-01-01 21:00:00+09', 'ALTER ROLE SET: links of before are closed, answers of before forgotten');
 $writer->query('ALTER ROLE app RESET TimeZone');
 
 $gateway->is_unharmed('afterwards');
