@@ -19,14 +19,20 @@ srand($seed);
 note("seed $seed, $seconds seconds");
 
 my $gateway = Gateway->new(workers => 2, create => 0, settings => "authentication_timeout = 5s\nhyperpool.max_clients = 200");
-$gateway->create($_->[0], $_->[1]) for [ 'app', 'cache => true, pool_size => 12' ], [ 'plain', 'cache => false, pool_size => 12' ];
+# with a cache; without; and far away, with so few links that reads have to share them
+my @origins = ([ 'app', 'cache => true, pool_size => 12' ], [ 'plain', 'cache => false, pool_size => 12' ], [ 'narrow', 'cache => false, pool_size => 4' ]);
+$gateway->create(@$_) for @origins[ 0, 1 ];
+$gateway->start_relay;
+$gateway->create(@{ $origins[2] });
 my $origin = $gateway->{origin};
-$origin->safe_psql('app', q{SET ROLE app; CREATE TABLE hp_healthy (client int, token text); INSERT INTO hp_healthy VALUES (1, 'x'), (2, 'x'), (3, 'x'), (4, 'x')});
+$origin->safe_psql('app', q{SET ROLE app; CREATE TABLE hp_healthy (client int, token text); INSERT INTO hp_healthy SELECT i, 'x' FROM generate_series(1, 12) i});
 $origin->append_conf('postgresql.conf', "statement_timeout = 2s\nidle_in_transaction_session_timeout = 2s\nlog_min_messages = fatal");
 $origin->reload;
 
 my @traces = Rubbish::record($origin, 'app', 8);
-$gateway->sql(q{SELECT hyperpool.refresh_catalog('app')});
+$gateway->sql("SELECT hyperpool.refresh_catalog('$_')") for 'app', 'narrow';
+$gateway->move_away(200, 'narrow');
+$gateway->ask_until_shared($gateway->client(database => 'narrow'), RawClient::extended_messages('SELECT token FROM hp_healthy WHERE client = $1', 1));
 cmp_ok(scalar @traces, '>', 5, @traces . ' conversations to start from');
 my $started = $gateway->sql('SELECT pg_postmaster_start_time()');
 my @processes = $gateway->worker_pids;
@@ -35,40 +41,57 @@ my %said;    # what came of rubbish
 # ---- the healthy ones ----
 
 # Each has a row of its own and a token that changes; whatever it reads must be its own, as it wrote it last, in a session of its own settings.
-my @healthy = map { { id => $_, origin => $_ % 2 ? 'app' : 'plain', token => 'x', asked => 0, lost => 0 } } 1 .. 4;
+my @healthy = map { { id => $_, origin => $origins[ (0, 1, 2, 2)[ $_ % 4 ] ][0], token => 'x', asked => 0, lost => 0 } } 1 .. 12;
 my @wrong;
+my %meant = map { $_ => 1 } qw(08006 08007 57P01 25P03 57014 53300 closed);    # what the others may cause: a link or a lock is lost, a value is not
 
 sub connect_healthy
 {
 	my ($h) = @_;
-	$h->{client} = eval { $gateway->client(database => $h->{origin}, parameters => { options => "-c geqo_threshold=10$h->{id}" }) };
+	$h->{client} = eval { $gateway->client(database => $h->{origin}, parameters => { options => "-c geqo_threshold=1$h->{id}" }) };
 	$h->{lost}++ unless $h->{client};
 }
 
+sub simple { my ($sql) = @_; return RawClient::message('Q', "$sql\0"); }
+
 my @questions = (
-	sub { my ($h, $t) = @_; return ('simple', "SELECT '$t' || current_setting('geqo_threshold')", "${t}10$h->{id}"); },
-	sub { my ($h, $t) = @_; return ('extended', 'SELECT $1 || $2', "$t$h->{id}", $t, $h->{id}); },
-	sub { my ($h, $t) = @_; return ('simple', "SELECT current_user, current_setting('search_path'), current_setting('statement_timeout')", 'app|"$user", public|2s'); },
-	sub { my ($h) = @_; return ('extended', 'SELECT token FROM hp_healthy WHERE client = $1', $h->{token}, $h->{id}); },
-	sub { my ($h) = @_; return ('simple', "SELECT token FROM hp_healthy WHERE client = $h->{id}", $h->{token}); },
-	sub { my ($h, $t) = @_; return ('write', "UPDATE hp_healthy SET token = '$t' WHERE client = $h->{id} RETURNING token", $t); },
+	sub { my ($h, $t) = @_; return (simple("SELECT '$t' || current_setting('geqo_threshold')"), "${t}1$h->{id}"); },
+	sub { my ($h, $t) = @_; return (RawClient::extended_messages('SELECT $1 || $2', $t, $h->{id}), "$t$h->{id}"); },
+	sub { return (simple("SELECT current_user, current_setting('search_path'), current_setting('statement_timeout')"), 'app|"$user", public|2s'); },
+	(sub { my ($h) = @_; return (RawClient::extended_messages('SELECT token FROM hp_healthy WHERE client = $1', $h->{id}), $h->{token}); }) x 2,
+	(sub { my ($h) = @_; return (simple("SELECT token, client FROM hp_healthy WHERE client = $h->{id}"), "$h->{token}|$h->{id}"); }) x 2,
+	sub { my ($h, $t) = @_; return (simple("UPDATE hp_healthy SET token = '$t' WHERE client = $h->{id} RETURNING token"), $t, 'write'); },
 );
 
-# An error that says that a link or a lock was lost to the others is theirs to make; a value is not.
 sub ask_healthy
 {
 	my ($h) = @_;
 	connect_healthy($h) if !$h->{client};
 	return if !$h->{client};
-	my ($way, $sql, $wanted, @values) = Rubbish::pick(@questions)->($h, sprintf('t%d_%d', $h->{id}, ++$h->{asked}));
-	my $answer = $way eq 'extended' ? $h->{client}->extended($sql, @values) : $h->{client}->query($sql);
+	@$h{qw(said wanted write)} = Rubbish::pick(@questions)->($h, sprintf('t%d_%d', $h->{id}, ++$h->{asked}));
+	$h->{client}->put_raw($h->{said});
+	$h->{since} = time();
+}
+
+sub judge
+{
+	my ($h, $answer) = @_;
 	my $got = RawClient::outcome($answer);
-	$h->{token} = $wanted if $way eq 'write' && $got eq $wanted;
-	return if $got eq $wanted;
-	push @wrong, "client $h->{id}, $sql: $got, not $wanted" . ($answer->{error} ? ' ' . RawClient::error_text($answer) : '') unless $got =~ /^(08006|08007|57P01|25P03|57014|closed)$/;
+	my $said = delete $h->{said};
+	$h->{token} = $h->{wanted} if $h->{write} && $got eq $h->{wanted};
+	return if $got eq $h->{wanted};
+	push @wrong, "client $h->{id} of $h->{origin}, " . ($said =~ s/[^ -~]+/ /gr) . ": $got, not $h->{wanted}" . ($answer->{error} ? ' ' . RawClient::error_text($answer) : '') unless $meant{$got};
 	$h->{lost}++;
-	$h->{token} = $origin->safe_psql('app', "SELECT token FROM hp_healthy WHERE client = $h->{id}") if $way eq 'write';
-	$h->{client} = undef if $answer->{closed} || $got eq '57P01';
+	$h->{token} = $origin->safe_psql('app', "SELECT token FROM hp_healthy WHERE client = $h->{id}") if $h->{write};
+	$h->{client} = undef if $answer->{closed} || !$answer->{done};
+}
+
+# All of them have a question out, and get the next when it is answered.
+sub attend_healthy
+{
+	my ($h) = @_;
+	return ask_healthy($h) if !$h->{said};
+	judge($h, $h->{client}->answer(0)) if $h->{client}->is_answered(0) || time() > $h->{since} + 30;
 }
 
 # ---- the others ----
@@ -90,7 +113,7 @@ sub keep
 sub rubbish_client
 {
 	my $login = rand() < 0.8;
-	my $database = Rubbish::pick('app', 'app', 'plain', 'none');
+	my $database = Rubbish::pick(qw(app plain narrow narrow none));
 	my $client = eval { RawClient->new(port => $gateway->{port}, login => 0) } or return;
 	my @messages = Rubbish::messages(Rubbish::pick(@traces)->{sent});
 	my @others = Rubbish::messages(Rubbish::pick(@traces)->{sent});
@@ -130,6 +153,7 @@ sub leave
 	return $how < 0.3 ? $r->{client}->reset : $how < 0.5 ? $r->{client}->terminate : $r->{client}->vanish;
 }
 
+my $shared_before = $gateway->sql('SELECT sum(shared) FROM hyperpool.stat_origins');
 my $memory = Gateway::private_memory($processes[0]);
 my $until = time() + $seconds;
 my $count = 0;
@@ -146,9 +170,10 @@ while (time() < $until)
 		$r = undef;
 	}
 	@running = grep { defined } @running;
-	ask_healthy(Rubbish::pick(@healthy));
+	attend_healthy($_) for @healthy;
 }
 leave($_) for @running;
+$_->{said} && judge($_, $_->{client}->answer(30)) for @healthy;
 
 # ---- what must be ----
 my ($asked, $lost) = (0, 0);
@@ -157,6 +182,8 @@ note("$count clients of rubbish; " . join(', ', map { "$_ $said{$_}" } sort keys
 is(scalar @wrong, 0, "healthy clients asked $asked times and got no wrong answer, though $lost were lost") or diag(join("\n", @wrong[ 0 .. ($#wrong > 20 ? 20 : $#wrong) ]));
 cmp_ok($count, '>', $seconds, "$count clients of rubbish");
 cmp_ok($lost * 5, '<', $asked + 50, 'most questions of healthy clients were answered');
+my $shared = $gateway->sql('SELECT sum(shared) FROM hyperpool.stat_origins');
+cmp_ok($shared, '>', $shared_before, ($shared - $shared_before) . ' reads shared a link');
 ok($said{$_}, "rubbish got as far as an answer of type $_") for qw(Z E C D T 1 2);
 is($gateway->sql('SELECT pg_postmaster_start_time()'), $started, 'the instance was not restarted');
 is(join(' ', $gateway->worker_pids), "@processes", 'nor a worker');
@@ -169,7 +196,7 @@ $gateway->{region}->safe_psql('postgres', 'SELECT 1');
 my $log = PostgreSQL::Test::Utils::slurp_file($gateway->{region}->logfile);
 unlike($log, qr/terminated by signal|TRAP:|PANIC:|server process .* exited|background worker "hyperpool [^"]*" \(PID \d+\) exited/, 'no process died');
 $_->{client} = undef for @healthy;
-connect_healthy($_) for @healthy;
 ask_healthy($_) for @healthy;
+judge($_, $_->{client}->answer(20)) for @healthy;
 is(scalar @wrong, 0, 'and it serves');
 done_testing();
