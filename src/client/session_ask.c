@@ -135,6 +135,9 @@ begin_exchange(ClientSession *s)
 	 */
 	if (s->inflight > 0 && (s->risky > 0 || (s->effects & (EFFECT_SETTINGS | EFFECT_UNBIND)) || (s->link && link_beginning(s->link))))
 	{
+		/* nothing is read meanwhile: if a copy was asked for, its data would be waited for for ever */
+		if (s->tail)
+			s->tail->ended = true;
 		s->holding_messages = true;
 		return STEP_HOLD;
 	}

@@ -108,7 +108,7 @@ struct LinkExchange
 	const SettingsVector *vector;	/* what the link is brought into by it, a reference; or NULL */
 	bool		failed;			/* the origin answered it with an error */
 	bool		muted;			/* the owner has told its client an error of its own: nothing more of the answer is wanted */
-	bool		ended;			/* its client has said goodbye behind it: nothing more comes from there */
+	bool		ended;			/* its client has said goodbye, or begun something else, behind it: it sends no more copy data */
 	bool		tell_swallowed; /* the owner wants LINK_SWALLOWED */
 	bool		keep_description;	/* the owner wants `description` */
 	bool		describing;		/* its ParameterDescription has come, what follows has not */

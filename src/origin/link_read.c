@@ -294,9 +294,9 @@ on_answer(OriginLink *link, const Frame *frame, Run *run)
 	/* what was sent before a BEGIN ends outside its transaction */
 	if (frame->type == ANS_READY && !link->beginning)
 		link->status = status;
-	if (frame->type == ANS_COPY_IN && (e->owner == NULL || e->muted || e->ended))
+	if (frame->type == ANS_COPY_IN && (e->owner == NULL || e->muted || (e->ended && !e->x.copy_ended)))
 	{
-		link_break(link, "08006", "its client left before it had sent its copy data");
+		link_break(link, "08006", "its client sends no copy data");
 		return false;
 	}
 	if (frame->type == ANS_COMMAND_COMPLETE)

@@ -90,18 +90,43 @@ is($client->{status}, 'E', 'as a failed transaction');
 $client->query('ROLLBACK');
 is($client->value('SELECT count(*) FROM kept WHERE i IN (7, 8)'), '0', 'nothing of it was done');
 
-# ---- goodbye said before it is known that a copy was asked for: its data will never come ----
-my $copy = RawClient::message('Q', "COPY kept FROM STDIN\0");
-my $extended = RawClient::message('P', "\0COPY kept FROM STDIN\0\0\0") . RawClient::message('B', "\0" x 8) . RawClient::message('E', "\0" x 5) . RawClient::message('S', '');
-for ([ 'a simple Query', $copy ], [ 'an extended one', $extended ])
+# ---- something else is said before it is known that a copy was asked for: its data will never come ----
+my $m = \&RawClient::message;
+my $copy = $m->('Q', "COPY kept FROM STDIN\0");
+my $set = $m->('Q', "SET work_mem = '1MB'; COPY kept FROM STDIN\0");
+my $data = $m->('d', "60\n") . $m->('c', '');
+my ($terminate, $query) = ($m->('X', ''), $m->('Q', "SELECT 1\0"));
+
+sub extended_copy { my ($name, $then) = @_; return $m->('P', "$name\0COPY kept FROM STDIN\0\0\0") . $m->('B', "\0$name\0" . "\0" x 6) . $m->('E', "\0" x 5) . ($then // '') . $m->('S', ''); }
+
+sub nobody_is_left
+{
+	my ($what) = @_;
+	is($gateway->wait_for(q{SELECT count(*) FROM hyperpool.clients WHERE state IN ('closing', 'active')}, '0', 10), '0', "$what: no client is left");
+	is($gateway->wait_for(q{SELECT count(*) FROM hyperpool.links WHERE state = 'active'}, '0', 10), '0', "$what: and holds no link");
+}
+
+for ([ 'COPY and Terminate', $copy . $terminate ], [ 'an extended COPY and Terminate', extended_copy('') . $terminate ], [ 'COPY in a named statement, then a Query', extended_copy('copy1') . $query ],
+	[ 'COPY in a named statement, then a Parse', extended_copy('copy2') . $m->('P', "\0SELECT 1\0\0\0") ], [ 'a SET and COPY, then a Query', $set . $query ])
 {
 	my ($what, $bytes) = @$_;
 	my $leaver = $gateway->client;
-	$leaver->put_raw($bytes . RawClient::message('X', ''));
-	ok($leaver->is_closed(10), "$what: COPY and Terminate in one segment end the connection");
+	$leaver->put_raw($bytes);
+	my $answer = $leaver->answer(10);
+	ok($answer->{error} || $answer->{closed}, "$what in one segment: it fails");
 	$leaver->vanish;
-	is($gateway->wait_for(q{SELECT count(*) FROM hyperpool.clients WHERE state = 'closing'}, '0', 10), '0', "$what: the client has gone");
-	is($gateway->wait_for(q{SELECT count(*) FROM hyperpool.links WHERE state = 'active'}, '0', 10), '0', "$what: and holds no link");
+	nobody_is_left($what);
 }
+for ([ 'COPY, its data and Terminate', $copy . $data . $terminate ], [ 'COPY in a named statement, its data and a Query', extended_copy('copy3', $data) . $query ], [ 'a SET and COPY, its data and a Query', $set . $data . $query ])
+{
+	my ($what, $bytes) = @$_;
+	my $leaver = $gateway->client;
+	$leaver->put_raw($bytes);
+	$leaver->is_closed(1);
+	unlike($leaver->{in}, qr/E....SERROR/s, "$what in one segment: that is as it should be");
+	$leaver->vanish;
+	nobody_is_left($what);
+}
+is($client->value('SELECT count(*) FROM kept WHERE i = 60'), '3', 'only what was sent whole was copied');
 $gateway->is_unharmed('afterwards');
 done_testing();
