@@ -183,7 +183,8 @@ is(scalar @wrong, 0, "healthy clients asked $asked times and got no wrong answer
 cmp_ok($count, '>', $seconds, "$count clients of rubbish");
 cmp_ok($lost * 5, '<', $asked + 50, 'most questions of healthy clients were answered');
 my $shared = $gateway->sql('SELECT sum(shared) FROM hyperpool.stat_origins');
-cmp_ok($shared, '>', $shared_before, ($shared - $shared_before) . ' reads shared a link');
+# how many depends on how often the rubbish makes the catalog suspect; t/150 and t/151 are about sharing
+note(($shared - $shared_before) . ' reads shared a link');
 ok($said{$_}, "rubbish got as far as an answer of type $_") for qw(Z E C D T 1 2);
 is($gateway->sql('SELECT pg_postmaster_start_time()'), $started, 'the instance was not restarted');
 is(join(' ', $gateway->worker_pids), "@processes", 'nor a worker');
