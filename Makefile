@@ -40,6 +40,7 @@ help:
 	@echo 'make setup      installs missing packages (Debian), or says which'
 	@echo 'make test       setup and every test; as root the servers run as $${TEST_USER:-postgres}'
 	@echo 'make unit | floors | model | regress | tap | wire       one kind of test; PROVE_TESTS="test/t/001_x.pl" picks files'
+	@echo 'make fuzz | fuzz-gateway | test-asan   longer: fuzz targets for FUZZ_SECONDS each, a fuzzed gateway, sanitizers in the servers'
 	@echo 'make bench      hyperpool beside PgBouncer and Pgpool-II, half an hour;  make bench-quick  3 minutes;  BENCH="--only pooled" picks parts'
 	@echo 'make bench-docs the last results of make bench into docs/benchmarks.md'
 	@echo 'make bench-hit  a cache hit beside a bare echo and Pgpool-II;  make bench-eviction  the policy beside LRU and the optimum'
