@@ -268,7 +268,7 @@ $gateway->is_unharmed('so far');
 $client->terminate;
 $gateway->{region}->append_conf('postgresql.conf', "hyperpool.cache_size = 0\nhyperpool.query_stats = 0");
 $gateway->{region}->restart;
-Gateway::wait_until(sub { $gateway->sql('SELECT healthy FROM hyperpool.status()') }, 't');
+Gateway::wait_until(sub { $gateway->can_enter('app') }, 1);
 $client = $gateway->client;
 is(answered($goods), 'disabled', 'hyperpool.cache_size = 0: nothing is cached');
 is(explained($goods, 'cacheable, status, reason, entries'), 'f|disabled|hyperpool.cache_size is 0|0', 'explain_query says so');
