@@ -82,8 +82,10 @@ buffer_len(const ByteBuffer *b)
 static inline Bytes
 buffer_view(const ByteBuffer *b)
 {
-	/* of one without memory NULL itself: to add even 0 to it is undefined in C */
-	return bytes_of(b->data ? b->data + b->start : NULL, b->end - b->start);
+	/* to add even 0 to NULL is undefined in C */
+	if (b->data == NULL)
+		return bytes_of(NULL, 0);
+	return bytes_of(b->data + b->start, b->end - b->start);
 }
 
 /* Make room for n more bytes behind end; moves or grows. False (and failed set) if it cannot. */

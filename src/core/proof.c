@@ -714,10 +714,13 @@ proof_slots_of_relation(const Facts *facts, const char *schema, const char *name
 {
 	Bytes		wanted = schema != NULL ? bytes_str(schema) : bytes_of(NULL, 0);
 	uint32_t	first;
-	uint32_t	found = facts != NULL ? facts_find(facts, SECTION_RELATIONS, bytes_str(name), &first) : 0;
+	uint32_t	found;
 	int			n = 0;
 	uint32_t	i;
 
+	if (facts == NULL)
+		return 0;
+	found = facts_find(facts, SECTION_RELATIONS, bytes_str(name), &first);
 	for (i = 0; i < found; i++)
 	{
 		const RelationRow *row = facts_row(facts, SECTION_RELATIONS, first + i);

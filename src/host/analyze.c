@@ -829,7 +829,7 @@ analyze_encoding_is_safe(const char *client_encoding)
 	int			encoding = client_encoding != NULL ? pg_char_to_encoding(client_encoding) : -1;
 
 	/* an encoding that a database may have keeps ASCII bytes for ASCII characters */
-	return encoding >= 0 && PG_VALID_BE_ENCODING(encoding);
+	return PG_VALID_BE_ENCODING(encoding);
 }
 
 /* ---- settings of the gateway ---- */

@@ -122,7 +122,7 @@ first_member(const Closure *c, Oid family)
 }
 
 #define FOR_FAMILY(c, i, id) \
-	for (i = first_member(c, id); i < (c)->read->relations.count && (c)->members[i]->family == (id); i++)
+	for ((i) = first_member(c, id); (i) < (c)->read->relations.count && (c)->members[i]->family == (id); (i)++)
 
 /* ---- a walk ---- */
 

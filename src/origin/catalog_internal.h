@@ -226,7 +226,7 @@ extern bool closure_settle_classes(Closure *c);
 extern void closure_settle_plain_casts(Closure *c);
 extern int closure_compare_edge(const void *a, const void *b);
 #define FOR_EDGES(c, e, purpose, from) \
-	for (e = closure_first_edge(c, purpose, from); closure_edge_goes_on(c, e, purpose, from); e++)
+	for ((e) = closure_first_edge(c, purpose, from); closure_edge_goes_on(c, e, purpose, from); (e)++)
 
 /* catalog_closure.c */
 extern const char *catalog_publish(CatalogRead *read, int slot, const DirectoryOrigin *origin, const FactsIdentity *identity);

@@ -134,7 +134,7 @@ cancel_step(ReactorSource *source, int events)
 static bool
 cancel_begin(struct LinkCancel *c)
 {
-	struct sockaddr_storage to;
+	struct sockaddr_storage to = {0};
 	socklen_t	len = sizeof(to);
 	int			fd;
 

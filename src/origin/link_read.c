@@ -396,13 +396,14 @@ link_read(OriginLink *link)
 
 	do
 	{
-		size_t		kept = buffer_len(&link->in);
+		Bytes		start = buffer_view(&link->in);
+		size_t		kept = start.len;
 		ssize_t		n;
 
 		Assert(kept <= WHOLE_MAX + 5);
 		if (kept > 0)
 		{
-			memcpy(scratch, buffer_view(&link->in).data, kept);
+			memcpy(scratch, start.data, kept);
 			buffer_consume(&link->in, kept);
 		}
 		n = transport_read(&link->transport, scratch + kept, SCRATCH_SIZE - kept);

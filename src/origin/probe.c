@@ -740,9 +740,12 @@ next_result(Probe *p, bool *over)
 static bool
 judge_result(Probe *p, const PGresult *result)
 {
+	char		told[16];
+
 	if (result == NULL || PQresultStatus(result) != PGRES_TUPLES_OK || PQntuples(result) != 1 || PQnfields(result) != 1)
 		return query_failed(p, result);
-	p->result->pooled = atoi(PQgetvalue(result, 0, 0)) != PQbackendPID(p->conn);
+	snprintf(told, sizeof(told), "%d", PQbackendPID(p->conn));
+	p->result->pooled = strcmp(PQgetvalue(result, 0, 0), told) != 0;
 	return true;
 }
 
