@@ -25,6 +25,8 @@ typedef struct Linked			/* oldest use first */
 	int			text;
 	int			vector;
 	uint64_t	flight;			/* of its last use */
+	uint32_t	asked;			/* Parses under way */
+	uint64_t	asked_in;
 } Linked;
 
 static StatementTable *statements;
@@ -216,7 +218,7 @@ add_to_link(LinkStatements *map, uint32_t capacity, int t, int v)
 	number = link_statements_add(map, text[t], v < VECTORS ? vector[v] : NULL, &evicted);
 	FUZZ_CHECK(number == ++last_number && evicted == expected);
 	*link_statements_shape(map, number) = shape_of(number);
-	linked[nlinked++] = (Linked) {number, t, v, flight};
+	linked[nlinked++] = (Linked) {.number = number, .text = t, .vector = v, .flight = flight};
 	FUZZ_REACHED("statements on one link", nlinked);
 }
 
@@ -231,6 +233,30 @@ remove_from_link(LinkStatements *map, uint32_t number)
 		(void) unlink_at(i);
 }
 
+/* A Parse is sent, or one is answered. */
+static void
+parse_on_link(LinkStatements *map, uint32_t number, bool is_asked, bool well)
+{
+	int			i = find_number(number);
+
+	if (is_asked)
+		link_statements_asked(map, number);
+	else
+		link_statements_answered(map, number, well);
+	if (i < 0)
+		return;
+	if (is_asked)
+	{
+		linked[i].asked++;
+		linked[i].asked_in = flight;
+	}
+	else
+		linked[i].asked -= linked[i].asked > 0;
+	if (!is_asked && !well && linked[i].asked == 0)
+		(void) unlink_at(i);
+	FUZZ_REACHED("Parses of one statement under way", is_asked ? linked[i].asked : 0);
+}
+
 static void
 check_link(LinkStatements *map)
 {
@@ -240,6 +266,7 @@ check_link(LinkStatements *map)
 		Shape	   *shape = link_statements_shape(map, linked[i].number);
 
 		FUZZ_CHECK(shape != NULL && shape->rows == linked[i].number);
+		FUZZ_CHECK(link_statements_pending(map, linked[i].number) == (linked[i].asked > 0 && linked[i].asked_in != flight));
 	}
 }
 
@@ -265,7 +292,7 @@ operate(FuzzInput *in, StatementNames *names, LinkStatements *link, uint32_t cap
 	char		name[24];
 
 	snprintf(name, sizeof(name), "%s%u", op & 16 ? "a longer name " : "", (unsigned) (op & 32 ? fuzz_u16(in) : fuzz_u8(in) % 32));
-	switch (op % 12)
+	switch (op % 13)
 	{
 		case 0:
 		case 1:
@@ -308,6 +335,9 @@ operate(FuzzInput *in, StatementNames *names, LinkStatements *link, uint32_t cap
 			foreign = fuzz_bytes(in, t);
 			(void) link_name_is_ours(foreign);
 			check_link_name(fuzz_u32(in));
+			break;
+		case 12:
+			parse_on_link(link, last_number - fuzz_u8(in) % 8, op & 1, t & 1);
 			break;
 	}
 }
