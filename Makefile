@@ -32,7 +32,7 @@ endif
 BUILD = build
 STAGE = $(CURDIR)/$(BUILD)/stage
 
-.PHONY: help setup test test-asan run-tests stage unit fuzz floors model regress tap wire run-regress run-tap bench bench-quick bench-docs bench-hit bench-eviction demo demo-stop fuzz-gateway
+.PHONY: help setup test test-asan test-valgrind analyze run-tests stage unit fuzz floors model regress tap wire run-regress run-tap bench bench-quick bench-docs bench-hit bench-eviction demo demo-stop fuzz-gateway
 
 help:
 	@echo 'make            builds hyperpool.so'
@@ -40,7 +40,8 @@ help:
 	@echo 'make setup      installs missing packages (Debian), or says which'
 	@echo 'make test       setup and every test; as root the servers run as $${TEST_USER:-postgres}'
 	@echo 'make unit | floors | model | regress | tap | wire       one kind of test; PROVE_TESTS="test/t/001_x.pl" picks files'
-	@echo 'make fuzz | fuzz-gateway | test-asan   longer: fuzz targets for FUZZ_SECONDS each, a fuzzed gateway, sanitizers in the servers'
+	@echo 'make fuzz       every fuzz target for FUZZ_SECONDS=60, then make fuzz-gateway;  FUZZ="exchange link" picks targets'
+	@echo 'make test-asan  a subset of tap with sanitizers;  make test-valgrind  under valgrind;  make analyze  cppcheck and clang-tidy'
 	@echo 'make bench      hyperpool beside PgBouncer and Pgpool-II, half an hour;  make bench-quick  3 minutes;  BENCH="--only pooled" picks parts'
 	@echo 'make bench-docs the last results of make bench into docs/benchmarks.md'
 	@echo 'make bench-hit  a cache hit beside a bare echo and Pgpool-II;  make bench-eviction  the policy beside LRU and the optimum'
@@ -212,7 +213,7 @@ run-tap:
 	@rm -rf $(BUILD)/tap && mkdir -p $(BUILD)/tap/tmp_check/log
 	@test/tools/test-config '$(STAGE)' > $(BUILD)/tap/tap.conf
 	@PROVE='$(PROVE)' PGXS_TEST='$(top_builddir)/src/test' BINDIR='$(bindir)' $(TEST_ENV) \
-		$(if $(SANITIZED),SANITIZED='$(CURDIR)/$(SANITIZED)') test/tools/run-tap '$(CURDIR)/$(BUILD)/tap' $(PROVE_TESTS)
+		$(if $(SANITIZED),SANITIZED='$(CURDIR)/$(SANITIZED)') $(if $(VALGRIND),VALGRIND='$(CURDIR)/$(VALGRIND)') test/tools/run-tap '$(CURDIR)/$(BUILD)/tap' $(PROVE_TESTS)
 
 # ---- the same servers, with a hyperpool full of sanitizers; some ten minutes ----
 ASAN_TESTS ?= $(addsuffix .pl,$(addprefix test/t/,020_login_hba 021_login_methods 032_pool_modes 037_ends_of_links 040_state_leaks 041_cancel 050_bad_input \
@@ -220,6 +221,16 @@ ASAN_TESTS ?= $(addsuffix .pl,$(addprefix test/t/,020_login_hba 021_login_method
 
 test-asan: setup
 	@MAKE='$(MAKE)' test/tools/asan $(ASAN_TESTS)
+
+# The same under valgrind, which sees what was never written to; a few files, for it is slow.
+VALGRIND_TESTS ?= test/t/050_bad_input.pl test/t/110_cache_sql.pl
+
+test-valgrind: setup
+	@MAKE='$(MAKE)' PG_CONFIG='$(PG_CONFIG)' test/tools/valgrind $(VALGRIND_TESTS)
+
+# ---- cppcheck and clang-tidy: .clang-tidy, test/tools/cppcheck.cfg ----
+analyze:
+	@PG_CONFIG='$(PG_CONFIG)' test/tools/analyze
 
 # ---- measuring: docs/benchmarks.md ----
 bench: stage
