@@ -449,6 +449,8 @@ walk_triggers(Closure *c, Walk *walk, Oid relation)
 	{
 		const CatalogFunction *f = closure_find_function(c, e->to);
 
+		if (!may_step(c, walk))
+			return;
 		/* those of initdb write nothing but the row: suppress_redundant_updates_trigger, tsvector_update_trigger, RI_FKey_* */
 		if (f != NULL && f->oid < FIRST_USER_OID)
 			continue;
@@ -468,7 +470,11 @@ walk_cascades(Closure *c, Walk *walk, Oid relation)
 	const CatalogEdge *e;
 
 	FOR_EDGES(c, e, PURPOSE_CASCADE, relation)
+	{
+		if (!may_step(c, walk))
+			return;
 		push_oid(c, walk, e->to, true);
+	}
 }
 
 static void
