@@ -385,7 +385,7 @@ sub open_connection
 	if (chance(25))
 	{
 		$startup = ' ' . join(' ', map { my ($n, @v) = @$_; my $v = one(@v); $v =~ s/^'|'$//g; "$n=\"" . ($v =~ s/(["])/\\$1/gr) . '"' }
-			  (one(grep { $_->[0] !~ /^(?:application_name|client_encoding)$/ } @parameters)));
+			  (one(grep { $_->[0] !~ /^(?:application_name|client_encoding|default_transaction)/ } @parameters)));
 		$self->{startup} = 1;
 	}
 	$self->say("connect $name$startup");
@@ -420,6 +420,7 @@ sub note_use
 	for (@lines)
 	{
 		$self->{used}{copy} = 1 if /copy .*from stdin/;
+		$self->{used}{empty} = 1 if /^P .*(?:deallocate|discard) all/;
 		$self->{used}{set} = 1 if /\b(?:set|reset|discard|set_config)\b/;
 		$self->{used}{bind} = 1 if /set a\.b|prepare q|temp table|listen|advisory_lock|with hold/;
 	}
@@ -428,18 +429,28 @@ sub note_use
 sub without_known
 {
 	my ($self, $at, @messages) = @_;
-	my (@rest, $copying, $parsed);
+	my (@rest, $copying, $parsed, $emptied);
 	$self->note_use(@messages);
 	return @messages if $self->{known};
 	# what was given at login is not what DEFAULT, LOCAL and RESET mean
 	@messages = grep { !$self->{startup} || !/^[QP] .*(?:\breset\b|discard all|to default|zone local)/ } @messages;
+	# set_transaction_is_no_setting: either kind
+	my $kind = $self->{seed} % 2 ? qr/default_transaction|characteristics/ : qr/isolation level|read only|read write|deferrable/;
+	@messages = grep { !/^[QP] .*$kind/ } @messages;
 	for (@messages)
 	{
-		# a message behind a COPY FROM STDIN whose CopyInResponse has not come
-		last if $copying && !/^[SHdcf]/;
-		# and behind copy data that may be wrong
-		$copying = 1 if $at->{copy} && $self->{used}{copy} && /^d /;
+		# copy_*: behind a COPY FROM STDIN whose CopyInResponse has not come, and behind copy data that may be wrong
+		last if $copying && !/^[Hdcf]/ && !(/^S/ && $copying < 2);
 		$copying = 1 if /^Q .*copy .*from stdin/ || (/^E / && $self->{used}{copy});
+		$copying = 2 if /^d / && ($copying || $at->{copy});
+		$copying = 0 if /^[cf]/;
+		# parse_behind_skipped_parse: the end of a copy that there is not
+		next if /^[cf]/ && @rest && !$at->{copy} && !$copying;
+		# parse_behind_deallocate_all
+		last if $emptied;
+		$emptied = /(?:deallocate|discard) all/ || (/^E / && $self->{used}{empty});
+		# parsed_again_before_begin
+		next if /^P .*(?:isolation level|read only|read write|deferrable)/;
 		# the unnamed statement when there is none, and settings have been read back
 		$parsed = 1 if /^P "" /;
 		$parsed = 0 if /^Q /;
@@ -468,7 +479,7 @@ sub step
 	die "waits for a lock\n" if $how eq 'locked';
 	return if $how ne 'expect closed';
 	delete $self->{at}{ $at->{name} };
-	my $name = 'c' . ++$self->{opened};
+	my $name = chr(ord('a') + $self->{opened}++ % 26);
 	$self->open_connection($name);
 }
 
@@ -497,7 +508,7 @@ sub talk
 	$self->say("setup \"drop table if exists $g, hpw_h_$self->{token}\"", "setup \"create table $g (i int primary key, v text)\"",
 		"setup \"insert into $g select n, '$self->{token} ' || n from generate_series(1, 4) n\"",
 		"teardown \"drop table if exists $g, hpw_h_$self->{token}\"", "teardown \"drop function if exists hpw_f_$self->{token}\"");
-	$self->open_connection('c' . ++$self->{opened}) for 1 .. $self->{connections};
+	$self->open_connection(chr(ord('a') + $self->{opened}++ % 26)) for 1 .. $self->{connections};
 	$self->step for 1 .. $self->{steps};
 	$self->leave;
 	my @head = ("# Generated from seed $self->{seed}.", map { "allow $_" } sort keys %{ $self->{allowed} });

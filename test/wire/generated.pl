@@ -13,6 +13,7 @@
 #   --steps        of one conversation: how many times it waits for an answer (12)
 #   --together     so many conversations at once, each with what it alone may see (1)
 #   --repeat       plays of each between one setup and one teardown (1): the second finds a cache warm
+#   --shrink       a script that differs, to be made shorter, and nothing else
 #   --no-shrinking says that it differs, no more
 #   --known        says too what is known to differ and waits for a mend
 #   --keep         where scripts that failed are written
@@ -32,7 +33,7 @@ use Time::HiRes qw(time);
 
 my %o = (seeds => '', seconds => 60, connections => 1, steps => 12, together => 1, repeat => 1);
 my (@rules, $player);
-my $patience_in_shrinking = 120;
+my $patience_in_shrinking = 300;
 
 # ---- one script ----
 
@@ -166,6 +167,15 @@ sub try_alone
 	return 'differs';
 }
 
+sub shrink_script
+{
+	my ($path) = @_;
+	my @lines = map { /^(?:expect .*|send)$/ ? 'settle' : $_ } split /\n/, slurp($path);
+	my ($alike, @plays) = judge($path);
+	ok($alike, $path) and return;
+	show_script('shrunk', 'as short as it got', shrunk(signature(@plays), @lines));
+}
+
 # ---- several at once ----
 
 # Plays each through the gateway at the same time; those whose answers differ, with what was played.
@@ -273,13 +283,18 @@ sub next_seeds
 
 sub main
 {
-	GetOptions(\%o, 'seeds=s', 'fresh', 'seconds=i', 'connections=i', 'steps=i', 'together=i', 'repeat=i', 'keep=s', 'known', 'no-shrinking') or die "see the head of $0\n";
+	GetOptions(\%o, 'seeds=s', 'fresh', 'seconds=i', 'connections=i', 'steps=i', 'together=i', 'repeat=i', 'keep=s', 'known', 'no-shrinking', 'shrink=s') or die "see the head of $0\n";
 	@rules = map { -e $_ ? read_rules($_) : () } setting('HP_RULES', "$FindBin::RealBin/rules"), "$FindBin::RealBin/known/rules";
 	$player = setting('HP_PLAYER', undef) // compiled('player');
 	$ENV{HP_TIMEOUT} //= 5000;
 	$ENV{HP_CONTROL} = $ENV{HP_LIVE};
 	spew(path_of('left'), qq{wait "select count(*) from $links and state <> 'idle'" "0"});
 	spew(path_of('clean'), qq{control "select pg_terminate_backend(pid) from $links"}, qq{wait "select count(*) from $links" "0"});
+	if ($o{shrink})
+	{
+		shrink_script($o{shrink});
+		return done_testing();
+	}
 	my $ends = time() + $o{seconds};
 	my $fresh = 1000 + int(rand 2**31);
 	my @seeds = seeds();
