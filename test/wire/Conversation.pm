@@ -180,10 +180,22 @@ sub sql_copy
 		1 => "copy (select i from $g order by i) to stdout (format binary)", 1 => "copy hpw_no_such_$t from stdin", 1 => "copy (select 1/0) to stdout");
 }
 
+# What nobody takes for DDL; the same reads again and again.
+sub sql_calm
+{
+	my ($self) = @_;
+	my ($t, $g) = @$self{qw(token table)};
+	my $read = weighted(3 => "select '$t' as token, " . int(rand 3), 3 => "select i, v from $g order by i", 3 => "select i, v from $g where i = " . int(rand 3),
+		2 => "select count(*), '$t' from $g", 1 => "values ('$t', 1), ('$t', 2)", 1 => "select timestamptz '2024-02-03 04:05:06+00', '$t'",
+		1 => "select '$t-' || n from generate_series(1, " . one(0, 5) . ') n', 1 => "select 1.1::float8 / 3, interval '1 day 02:03', '$t'");
+	return weighted(70 => $read, 8 => $self->sql_write, 8 => $self->sql_transaction, 4 => set_of($parameters[ int rand 5 ]), 4 => one('select 1/0', "select '$t'::int"));
+}
+
 # One statement, of any kind.
 sub sql
 {
 	my ($self) = @_;
+	return $self->sql_calm if $self->{calm};
 	my $kind = weighted(30 => 'sql_read', 18 => 'sql_write', 20 => 'sql_transaction', 12 => 'sql_set', 9 => 'sql_error', 14 => 'sql_other', 4 => 'sql_copy');
 	return $self->$kind;
 }
@@ -434,6 +446,8 @@ sub without_known
 	return @messages if $self->{known};
 	# what was given at login is not what DEFAULT, LOCAL and RESET mean
 	@messages = grep { !$self->{startup} || !/^[QP] .*(?:\breset\b|discard all|to default|zone local)/ } @messages;
+	# discard_all_that_fails
+	@messages = grep { !/discard all/ } @messages;
 	# set_transaction_is_no_setting: either kind
 	my $kind = $self->{seed} % 2 ? qr/default_transaction|characteristics/ : qr/isolation level|read only|read write|deferrable/;
 	@messages = grep { !/^[QP] .*$kind/ } @messages;
@@ -451,10 +465,10 @@ sub without_known
 		$emptied = /(?:deallocate|discard) all/ || (/^E / && $self->{used}{empty});
 		# parsed_again_before_begin
 		next if /^P .*(?:isolation level|read only|read write|deferrable)/;
-		# the unnamed statement when there is none, and settings have been read back
+		# unnamed_after_set, unnamed_behind_failed_parse: the unnamed statement when there is none
 		$parsed = 1 if /^P "" /;
-		$parsed = 0 if /^Q /;
-		next if (/^B \S+ "" / || /^D S ""/) && !$parsed && $self->{used}{set};
+		$parsed = 0 if /^[QS]/;
+		next if (/^B \S+ "" / || /^D S ""/) && !$parsed;
 		# a name that is in use, on a bound link
 		push @rest, "C S $1" if /^P (s\d) / && $self->{used}{bind} && (!@rest || $rest[-1] ne "C S $1");
 		push @rest, $_;
@@ -470,7 +484,7 @@ sub step
 	my @messages = map { $self->some_messages($at) } 1 .. weighted(5 => 1, 3 => 2, 2 => 4, 1 => 7);
 	$self->say("\@$at->{name}") if $self->{connections} > 1;
 	push @messages, 'S', 'X' if !$at->{copy} && chance(1.5);
-	@messages = $self->without_known($at, $self->without_crash($at, @messages));
+	@messages = $self->without_crash($at, $self->without_known($at, @messages));
 	$at->{open} = batch_open($at->{open}, @messages);
 	# who does not ask for it cannot count on hearing of an error, or of the beginning of much, before the end of the batch
 	push @messages, 'H' if @messages && $at->{open} && $messages[-1] !~ /^[HQ]/;
@@ -487,6 +501,7 @@ sub step
 sub leave
 {
 	my ($self) = @_;
+	$self->say('# leaves');
 	for my $name (sort keys %{ $self->{at} })
 	{
 		my $at = $self->{at}{$name};
@@ -513,8 +528,8 @@ sub talk
 	$self->leave;
 	my @head = ("# Generated from seed $self->{seed}.", map { "allow $_" } sort keys %{ $self->{allowed} });
 	push @head, "links $self->{connections}" if $self->{connections} > 1;
-	unshift @{ $self->{lines} }, @head;
-	return (@head, @{ $self->{script} });
+	unshift @{ $self->{$_} }, @head for qw(lines script);
+	return @{ $self->{script} };
 }
 
 1;

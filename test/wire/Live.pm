@@ -30,6 +30,7 @@ sub settle
 {
 	my ($self) = @_;
 	my @trace;
+	local $SIG{PIPE} = 'IGNORE';
 	$self->tell('settle');
 	$self->{in}->flush;
 	my $out = $self->{out};
@@ -48,6 +49,7 @@ sub finish
 	my ($self) = @_;
 	return if !$self->{pid};
 	my $out = $self->{out};
+	local $SIG{PIPE} = 'IGNORE';
 	close $self->{in};
 	my @rest = <$out>;
 	close $out;

@@ -45,7 +45,7 @@ sub spew
 
 sub scratch { return $scratch //= tempdir(CLEANUP => 1); }
 
-# The path of player or crowd, made from its source.
+# The path of a program of this folder, made from its source.
 sub compiled
 {
 	my ($name) = @_;

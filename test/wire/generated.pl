@@ -4,7 +4,7 @@
 # (Conversation.pm), plays it directly and through the gateway, and wants the same answers. A difference is made as short as it
 # will get, and printed as a script that can be kept in scripts/.
 #
-# Usage: generated.pl [--seeds 1-50,77] [--fresh] [--seconds N] [--connections N] [--steps N] [--together N] [--repeat N] [--no-shrinking] [--known]
+# Usage: generated.pl [--seeds 1-50,77] [--fresh] [--seconds N] [--connections N] [--steps N] [--together N] [--repeat N] [--no-shrinking] [--known] [--calm]
 #                     [--keep FOLDER]
 #   --seeds        these, always
 #   --fresh        and then seeds that nobody has tried, while there is time
@@ -16,9 +16,11 @@
 #   --shrink       a script that differs, to be made shorter, and nothing else
 #   --no-shrinking says that it differs, no more
 #   --known        says too what is known to differ and waits for a mend
+#   --calm         nothing that may be DDL, so that the gateway knows the catalog all the time: else it shares no links and caches nothing
 #   --keep         where scripts that failed are written
 #
 # Environment: that of run.pl, and
+#   HP_SHRINK_SECONDS  how long to try to make a failing script shorter (60)
 #   HP_LIVE        conninfo of the origin by its Unix socket, for making conversations
 use strict;
 use warnings;
@@ -33,7 +35,7 @@ use Time::HiRes qw(time);
 
 my %o = (seeds => '', seconds => 60, connections => 1, steps => 12, together => 1, repeat => 1);
 my (@rules, $player);
-my $patience_in_shrinking = 300;
+my $patience_in_shrinking = $ENV{HP_SHRINK_SECONDS} // 60;
 
 # ---- one script ----
 
@@ -83,6 +85,14 @@ sub judge_patiently
 	return judge($path);
 }
 
+sub judge_together_patiently
+{
+	my @bad = judge_together(@_);
+	return @bad if !grep { $_->[1]{status} != 0 || $_->[2]{status} != 0 || $_->[2]{left} } @bad;
+	local $ENV{HP_TIMEOUT} = 4 * $ENV{HP_TIMEOUT};
+	return judge_together(@_);
+}
+
 # ---- shrinking ----
 
 sub is_fixed { return $_[0] =~ /^(?:#|setup "(?:drop|create)|teardown|allow|links|connect)/; }
@@ -98,15 +108,16 @@ sub signature
 	return join ' ', $gateway->{status}, map { /^\w+(. \S+(?: S="\w+".*?C="\w+")?)/ ? $1 : 'end' } map { $_->[$i] // '' } $one, $other;
 }
 
-# Does it still fail, and in the same way, without those lines?
+# What is left, if it still fails in the same way.
 sub still_fails
 {
-	my ($lines, $without, $signature) = @_;
-	my @left = map { $without->{$_} ? () : $lines->[$_] } 0 .. $#$lines;
-	my $script = Live::settled($player, $ENV{HP_LIVE}, @left) or return undef;
+	my ($signature, $left, @end) = @_;
+	my $script = Live::settled($player, $ENV{HP_LIVE}, @$left, @end) or return undef;
 	spew(path_of('smaller'), @$script);
+	# each try on new links: what the one before has left there is not its doing
+	play($player, $ENV{HP_DIRECT}, path_of('clean'));
 	my ($alike, @plays) = judge(path_of('smaller'));
-	return !$alike && $plays[0]{status} == 0 && signature(@plays) eq $signature ? \@left : undef;
+	return !$alike && $plays[0]{status} == 0 && signature(@plays) eq $signature ? $left : undef;
 }
 
 # Drops runs of lines, long ones first, then shorter ones, as long as it still fails.
@@ -114,17 +125,28 @@ sub shrunk
 {
 	my ($signature, @lines) = @_;
 	my $until = time() + $patience_in_shrinking;
+	# how it leaves stays as it is: the end of a half-said batch is another matter
+	my @end;
+	unshift @end, pop @lines while @lines && grep { $_ eq '# leaves' } @lines;
 	for (my $size = int(@lines / 2) || 1; $size >= 1; $size = int($size / 2))
 	{
 		for (my $from = 0; $from < @lines && time() < $until;)
 		{
 			my %without = map { $_ => 1 } grep { $_ < @lines && !is_fixed($lines[$_]) } $from .. $from + $size - 1;
-			my $left = %without ? still_fails(\@lines, \%without, $signature) : undef;
+			my $left = %without ? still_fails($signature, [ map { $without{$_} ? () : $lines[$_] } 0 .. $#lines ], @end) : undef;
 			@lines = @$left if $left;
 			$from += $size if !$left;
 		}
 	}
-	return @lines;
+	return (@lines, @end);
+}
+
+sub show_plays
+{
+	my ($direct, $gateway, $for_it) = @_;
+	diag("direct: $_") for split /\n/, $direct->{errors};
+	diag("gateway: $_") for split /\n/, $gateway->{errors} . ($gateway->{left} // '');
+	show_difference([ normalised($for_it, @{ $direct->{lines} }) ], [ normalised($for_it, @{ $gateway->{lines} }) ]);
 }
 
 sub show_script
@@ -134,10 +156,8 @@ sub show_script
 	spew(path_of('smaller'), @$script);
 	spew("$o{keep}/$name.wire", @$script) if $o{keep};
 	diag("$title:", map { "\n    $_" } @$script);
-	my ($alike, $direct, $gateway, $for_it) = judge(path_of('smaller'));
-	diag("direct: $_") for split /\n/, $direct->{errors};
-	diag("gateway: $_") for split /\n/, $gateway->{errors} . ($gateway->{left} // '');
-	show_difference([ normalised($for_it, @{ $direct->{lines} }) ], [ normalised($for_it, @{ $gateway->{lines} }) ]) if !$alike;
+	my ($alike, @plays) = judge(path_of('smaller'));
+	show_plays(@plays) if !$alike;
 }
 
 # ---- one seed ----
@@ -146,12 +166,13 @@ sub conversation
 {
 	my ($seed) = @_;
 	my $live = Live->new($player, $ENV{HP_LIVE});
-	my $c = Conversation->new(seed => $seed, live => $live, known => $o{known}, steps => $o{steps}, connections => 1 + $seed % $o{connections});
+	my $c = Conversation->new(seed => $seed, live => $live, known => $o{known}, calm => $o{calm}, steps => $o{steps}, connections => 1 + $seed % $o{connections});
 	my @script = eval { $c->talk };
 	warn "seed $seed: $@" if $@ && $ENV{HP_VERBOSE};
 	return undef if !@script;
 	$live->finish or return undef;
 	spew(path_of($seed), @script);
+	write_parts($seed, @script);
 	return $c;
 }
 
@@ -162,6 +183,8 @@ sub try_alone
 	my ($alike, @plays) = judge_patiently(path_of($seed));
 	return 'alike' if $alike;
 	ok(0, "seed $seed: " . signature(@plays));
+	show_plays(@plays);
+	spew("$o{keep}/seed_${seed}_whole.wire", @{ $c->{script} }) if $o{keep};
 	return 'differs' if $o{'no-shrinking'};
 	show_script("seed_$seed", "seed $seed, as short as it got", shrunk(signature(@plays), @{ $c->{lines} }));
 	return 'differs';
@@ -178,24 +201,45 @@ sub shrink_script
 
 # ---- several at once ----
 
+# The script in three: what is made for it, what it says, and what is taken away again.
+sub write_parts
+{
+	my ($seed, @script) = @_;
+	spew(path_of("$seed.before"), grep { /^setup/ } @script);
+	spew(path_of("$seed.talk"), grep { !/^(?:setup|teardown)/ } @script);
+	spew(path_of("$seed.after"), map { s/^teardown/setup/r } grep { /^teardown/ } @script);
+}
+
+# Everybody's, one after the other, by the way of the gateway's clients.
+sub prepare
+{
+	my ($part, @seeds) = @_;
+	for my $seed (@seeds)
+	{
+		my $play = play($player, $ENV{HP_DIRECT}, path_of("$seed.$part"), '--repeat', 1, setup_options());
+		warn "seed $seed, $part: $play->{errors}" if $play->{status} != 0;
+	}
+}
+
+# Starts a play and gives what it will print.
+sub start_play
+{
+	my ($seed) = @_;
+	my $errors = scratch() . "/$seed.errors";
+	my @command = player_command($player, $ENV{HP_GATEWAY}, path_of("$seed.talk"), '--repeat', $o{repeat}, '--stay', 1);
+	my $pid = open(my $out, '-|') // die "fork: $!\n";
+	return $out if $pid;
+	open(STDERR, '>', $errors);
+	exec @command;
+	exit 3;
+}
+
 # Plays each through the gateway at the same time; those whose answers differ, with what was played.
 sub judge_together
 {
 	my (@seeds) = @_;
-	my %running;
-	for my $seed (@seeds)
-	{
-		my $errors = scratch() . "/$seed.errors";
-		my @command = player_command($player, $ENV{HP_GATEWAY}, path_of($seed), options('gateway'));
-		my $pid = open(my $out, '-|') // die "fork: $!\n";
-		if (!$pid)
-		{
-			open(STDERR, '>', $errors);
-			exec @command;
-			exit 3;
-		}
-		$running{$seed} = $out;
-	}
+	prepare('before', @seeds);
+	my %running = map { $_ => start_play($_) } @seeds;
 	my %play;
 	for my $seed (@seeds)
 	{
@@ -205,6 +249,7 @@ sub judge_together
 		$play{$seed} = { lines => \@lines, status => $?, errors => slurp(scratch() . "/$seed.errors") };
 	}
 	my $left = something_is_left();
+	prepare('after', @seeds);
 	my @bad;
 	for my $seed (@seeds)
 	{
@@ -244,8 +289,7 @@ sub explain_together
 {
 	my ($seeds, $conversations, $bad) = @_;
 	my ($seed, $direct, $gateway, $for_it) = @$bad;
-	diag("gateway: $_") for split /\n/, $gateway->{errors} . ($gateway->{left} // '');
-	show_difference([ normalised($for_it, @{ $direct->{lines} }) ], [ normalised($for_it, @{ $gateway->{lines} }) ]);
+	show_plays($direct, $gateway, $for_it);
 	my ($alike, @plays) = judge(path_of($seed));
 	return show_script("seed_$seed", 'it differs alone too; as short as it got', shrunk(signature(@plays), @{ $conversations->{$seed}{lines} })) if !$alike;
 	my @others = company_of($seed, grep { $_ != $seed } @$seeds);
@@ -258,7 +302,7 @@ sub try_together
 	my (@seeds) = @_;
 	my %conversations = map { $_ => conversation($_) } @seeds;
 	@seeds = grep { $conversations{$_} } @seeds;
-	my @bad = judge_together(@seeds) or return 'alike';
+	my @bad = judge_together_patiently(@seeds) or return 'alike';
 	ok(0, "seed $_->[0], among @seeds: " . signature(@$_[1 .. 3])) for @bad;
 	return 'differ' if $o{'no-shrinking'};
 	explain_together(\@seeds, \%conversations, $_) for @bad;
@@ -283,7 +327,7 @@ sub next_seeds
 
 sub main
 {
-	GetOptions(\%o, 'seeds=s', 'fresh', 'seconds=i', 'connections=i', 'steps=i', 'together=i', 'repeat=i', 'keep=s', 'known', 'no-shrinking', 'shrink=s') or die "see the head of $0\n";
+	GetOptions(\%o, 'seeds=s', 'fresh', 'seconds=i', 'connections=i', 'steps=i', 'together=i', 'repeat=i', 'keep=s', 'known', 'no-shrinking', 'shrink=s', 'calm') or die "see the head of $0\n";
 	@rules = map { -e $_ ? read_rules($_) : () } setting('HP_RULES', "$FindBin::RealBin/rules"), "$FindBin::RealBin/known/rules";
 	$player = setting('HP_PLAYER', undef) // compiled('player');
 	$ENV{HP_TIMEOUT} //= 5000;
@@ -303,7 +347,7 @@ sub main
 	{
 		my @now = next_seeds(\@seeds, \$fresh);
 		$count{ $o{together} > 1 ? try_together(@now) : try_alone(@now) }++;
-		unlink path_of($_) for @now;
+		unlink map { path_of($_), path_of("$_.before"), path_of("$_.talk"), path_of("$_.after") } @now;
 	}
 	diag(join ', ', map { "$count{$_} $_" } sort keys %count);
 	ok($count{alike}, 'conversations were had');

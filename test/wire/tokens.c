@@ -1,5 +1,5 @@
 /*
- * crowd.c: many clients at once, each of which knows every byte it must be told.
+ * tokens.c: many clients at once, each of which knows every byte it must be told.
  *
  * It answers: does a client among others get its own answers, all of them, in order and with the right ReadyForQuery, whatever the others do?
  * One thread a client, sockets of its own, no libpq. A client makes random requests from a seed (simple, extended, prepared; pipelined; in and
@@ -7,8 +7,8 @@
  * beforehand. Each request has a token, ~client.request~, that is in everything it makes the other side say; a token of somebody else is an error
  * in every mode, and so is silence.
  *
- *   crowd --direct CONNINFO --setup                                  makes the tables, then ends
- *   crowd --direct CONNINFO --through CONNINFO [--through …] [--seed N] [--seconds N] [--clients N] [--victims N] [--stallers N]
+ *   tokens --direct CONNINFO --setup                                  makes the tables, then ends
+ *   tokens --direct CONNINFO --through CONNINFO [--through …] [--seed N] [--seconds N] [--clients N] [--victims N] [--stallers N]
  *         [--leavers N] [--lockers N] [--kill MS] [--control FIFO --reset MS] [--patience MS]
  *
  * --victims are cancelled all the time and may say so; the others must not notice. --stallers stop reading in the middle of a large answer.
@@ -40,6 +40,7 @@
 #define CLIENTS_MAX		200
 #define THROUGH_MAX		4
 #define TOKEN_LEN		24
+#define FIRST_NUMBER	100		/* so that each has three digits */
 #define PIPELINE_MAX	8
 #define ZONES			4
 #define STYLES			3
@@ -98,6 +99,7 @@ typedef struct Client
 	bool		prepared;
 	long		requests;
 	char		token[TOKEN_LEN];
+	char		expression[64]; /* of SQL, for the token: texts that differ in numbers alone may be one statement to a gateway */
 	char		status;			/* as it must be after what has been asked so far */
 	char		own[TOKEN_LEN];	/* what its row holds, as far as its transaction sees */
 	char		committed[TOKEN_LEN];
@@ -378,9 +380,9 @@ has_foreign_token(const Client *c, const char *body, size_t len)
 {
 	const char *p = body;
 	const char *end = body + len;
-	char		mine[8];
+	char		mine[16];
 
-	snprintf(mine, sizeof(mine), "~%03d.", c->number);
+	snprintf(mine, sizeof(mine), "~%d.", FIRST_NUMBER + c->number);
 	while ((p = memchr(p, '~', (size_t) (end - p))) != NULL)
 	{
 		if (end - p < 5 || p[4] != '.')
@@ -567,7 +569,7 @@ put_startup(Client *c)
 	put_string(&c->out, "search_path");
 	put_string(&c->out, places[c->place]);
 	put_string(&c->out, "application_name");
-	put_text(&c->out, "crowd %d", c->number % 5);
+	put_text(&c->out, "tokens %d", c->number % 5);
 	put(&c->out, "", 1);
 	put(&c->out, "", 1);
 	end_message(c, start);
@@ -627,15 +629,19 @@ add_possible(Client *c, const char *value)
 static void
 new_token(Client *c)
 {
-	snprintf(c->token, sizeof(c->token), "~%03d.%06ld~", c->number, ++c->requests % 1000000);
+	int			who = FIRST_NUMBER + c->number;
+	long		which = 100000 + ++c->requests % 900000;
+
+	snprintf(c->token, sizeof(c->token), "~%d.%ld~", who, which);
+	snprintf(c->expression, sizeof(c->expression), "'~' || %d || '.' || %ld || '~'", who, which);
 }
 
 static void
 ask_read(Client *c)
 {
-	say_query(c, "select '%s', current_setting('TimeZone'), " MOMENT, c->token);
-	want(c, "T 3");
-	want(c, "D %s|%s|%s", c->token, zones[c->zone], moments[c->zone][c->style]);
+	say_query(c, "select %s, " MOMENT, c->expression);
+	want(c, "T 2");
+	want(c, "D %s|%s", c->token, moments[c->zone][c->style]);
 	want(c, "C SELECT 1");
 	want_ready(c);
 }
@@ -645,10 +651,34 @@ ask_place(Client *c)
 {
 	int			id = 1 + (int) chance(c, 9);
 
-	say_query(c, "select '%s', who from place where id = %d", c->token, id);
+	say_query(c, "select %s, who from place where id = %d", c->expression, id);
 	want(c, "T 2");
 	want(c, "D %s|%s-%d", c->token, places[c->place], id);
 	want(c, "C SELECT 1");
+	want_ready(c);
+}
+
+/* The same question from everybody, with an answer for each of the settings. */
+static void
+ask_common(Client *c)
+{
+	int			id = 1 + (int) chance(c, 2);
+
+	say_query(c, "select who, " MOMENT " from place where id = %d", id);
+	want(c, "T 2");
+	want(c, "D %s-%d|%s", places[c->place], id, moments[c->zone][c->style]);
+	want(c, "C SELECT 1");
+	want_ready(c);
+}
+
+/* A setting that is not what everybody has, told by SHOW. */
+static void
+ask_zone(Client *c)
+{
+	say_query(c, "show timezone");
+	want(c, "T 1");
+	want(c, "D %s", zones[c->zone]);
+	want(c, "C SHOW");
 	want_ready(c);
 }
 
@@ -716,7 +746,7 @@ ask_suspended(Client *c)
 static void
 ask_big(Client *c, int rows)
 {
-	say_query(c, "select '%s' || n, repeat('x', 300) from generate_series(1, %d) n", c->token, rows);
+	say_query(c, "select %s || n, repeat('x', 300) from generate_series(1, %d) n", c->expression, rows);
 	want(c, "T 2");
 	for (int i = 1; i <= rows; i++)
 		want(c, "D %s%d|xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx"
@@ -743,17 +773,14 @@ want_error(Client *c, const char *code, const char *format,...)
 static void
 ask_error(Client *c)
 {
-	switch (chance(c, 3))
+	/* what cannot be parsed may be DDL, too */
+	switch (chance(c, c->role == LOCKER ? 3 : 2))
 	{
 		case 0:
 			say_query(c, "select '%s'::int", c->token);
 			want_error(c, "22P02", "invalid input syntax for type integer: \"%s\"", c->token);
 			break;
 		case 1:
-			say_query(c, "selec '%s'", c->token);
-			want_error(c, "42601", "syntax error at or near \"selec\"");
-			break;
-		default:
 			say_parse(c, "", "select $1::text::int");
 			say_bind(c, "", c->token, NULL);
 			say_execute(c, 0);
@@ -761,16 +788,34 @@ ask_error(Client *c)
 			want(c, "1");		/* the value is folded into the plan: Bind fails */
 			want_error(c, "22P02", "invalid input syntax for type integer: \"%s\"", c->token);
 			break;
+		default:
+			say_query(c, "selec '%s'", c->token);
+			want_error(c, "42601", "syntax error at or near \"selec\"");
+			break;
 	}
 	want_ready(c);
 }
 
+/* Only from those who are trouble anyway: a DO may be DDL, so that for a while no gateway knows what is cached, or what may share a link. */
 static void
 ask_notice(Client *c)
 {
 	say_query(c, "do $$ begin raise notice 'of %s'; end $$", c->token);
 	want(c, "N 00000|of %s", c->token);
 	want(c, "C DO");
+	want_ready(c);
+}
+
+static void ask_end(Client *c);
+
+static void
+ask_warning(Client *c)
+{
+	if (c->status != 'I')
+		ask_end(c);
+	say_query(c, "rollback");
+	want(c, "N 25P01|there is no transaction in progress");
+	want(c, "C ROLLBACK");
 	want_ready(c);
 }
 
@@ -814,7 +859,7 @@ ask_write(Client *c)
 static void
 ask_own(Client *c)
 {
-	say_query(c, "select v, '%s' from public.hpc_own where c = %d", c->token, c->number);
+	say_query(c, "select v, %s from public.hpc_own where c = %d", c->expression, c->number);
 	want(c, "T 2");
 	want(c, "D %s|%s", c->own, c->token);
 	want(c, "C SELECT 1");
@@ -916,9 +961,13 @@ ask_something(Client *c)
 		ask_big(c, BIG_ROWS);
 	else if (c->status == 'T' && what < 25)
 		ask_end(c);
-	else if (what < 20)
+	else if (what < 18)
 		ask_read(c);
-	else if (what < 30)
+	else if (what < 19)
+		ask_zone(c);
+	else if (what < 25)
+		ask_common(c);
+	else if (what < 31)
 		ask_place(c);
 	else if (what < 45)
 		ask_extended(c);
@@ -931,7 +980,7 @@ ask_something(Client *c)
 	else if (what < 72)
 		ask_error(c);
 	else if (what < 74)
-		ask_notice(c);
+		c->role == LOCKER ? ask_notice(c) : ask_warning(c);
 	else if (what < 77)
 		ask_copy_out(c);
 	else if (what < 84)
@@ -1132,6 +1181,8 @@ converse(Client *c)
 	/* unknown until all has been answered: its value before, and each it is given */
 	c->possible_count = 0;
 	add_possible(c, c->committed);
+	if (strcmp(c->own, c->committed) != 0)
+		add_possible(c, c->own);	/* of a transaction that goes on */
 	for (int i = 0; i < n && c->possible_count < POSSIBLE_MAX; i++)
 		ask_something(c);
 	part = chance(c, 3) == 0 ? chance(c, (uint32_t) c->out.len) : 0;
@@ -1437,7 +1488,7 @@ read_options(int argc, char **argv)
 		else if (strcmp(name, "--patience") == 0)
 			patience_ms = atol(value);
 		else
-			die("%s: what is that? See the head of crowd.c", name);
+			die("%s: what is that? See the head of tokens.c", name);
 	}
 	losses_allowed = kill_every_ms > 0 || reset_every_ms > 0;
 	return setup;
