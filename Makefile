@@ -193,7 +193,7 @@ tap: stage
 # The oracle with new seeds for SOAK seconds a way (about 40 ways).
 SOAK ?= 60
 soak: stage
-	@test/tools/as-user env HP_SOAK='$(SOAK)' $(MAKE) --no-print-directory run-tap PROVE_TESTS=test/t/081_wire_generated.pl
+	@test/tools/as-user env HP_SOAK='$(SOAK)' $(MAKE) --no-print-directory run-tap PROVE_TESTS=test/soak/wire_generated.pl
 
 wire: stage
 	@test/tools/as-user $(MAKE) --no-print-directory run-tap PROVE_TESTS='$(or $(wildcard test/t/*wire*.pl),test/t/wire.pl)'
