@@ -32,14 +32,14 @@ endif
 BUILD = build
 STAGE = $(CURDIR)/$(BUILD)/stage
 
-.PHONY: help setup test test-asan test-valgrind analyze run-tests stage unit fuzz floors model regress tap wire run-regress run-tap bench bench-quick bench-docs bench-hit bench-eviction demo demo-stop fuzz-gateway
+.PHONY: help setup test test-asan test-valgrind analyze run-tests stage unit fuzz floors model regress tap wire run-regress run-tap bench bench-quick bench-docs bench-hit bench-eviction demo demo-stop fuzz-gateway soak
 
 help:
 	@echo 'make            builds hyperpool.so'
 	@echo 'make install    installs it into the PostgreSQL of $(PG_CONFIG)'
 	@echo 'make setup      installs missing packages (Debian), or says which'
 	@echo 'make test       setup and every test; as root the servers run as $${TEST_USER:-postgres}'
-	@echo 'make unit | floors | model | regress | tap | wire       one kind of test; PROVE_TESTS="test/t/001_x.pl" picks files'
+	@echo 'make unit | floors | model | regress | tap | wire | soak       one kind of test; PROVE_TESTS="test/t/001_x.pl" picks files'
 	@echo 'make fuzz       every fuzz target for FUZZ_SECONDS=60, then make fuzz-gateway;  FUZZ="exchange link" picks targets'
 	@echo 'make test-asan  a subset of tap with sanitizers;  make test-valgrind  under valgrind;  make analyze  cppcheck and clang-tidy'
 	@echo 'make bench      hyperpool beside PgBouncer and Pgpool-II, half an hour;  make bench-quick  3 minutes;  BENCH="--only pooled" picks parts'
@@ -191,6 +191,11 @@ regress: stage
 
 tap: stage
 	@test/tools/as-user $(MAKE) --no-print-directory run-tap PROVE_TESTS='$(PROVE_TESTS)'
+
+# The oracle with new seeds for SOAK seconds a way (about 40 ways).
+SOAK ?= 60
+soak: stage
+	@test/tools/as-user env HP_SOAK='$(SOAK)' $(MAKE) --no-print-directory run-tap PROVE_TESTS=test/soak/wire_generated.pl
 
 wire: stage
 	@test/tools/as-user $(MAKE) --no-print-directory run-tap PROVE_TESTS='$(or $(wildcard test/t/*wire*.pl),test/t/wire.pl)'

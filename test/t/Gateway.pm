@@ -186,7 +186,7 @@ sub links_at_origin
 sub start_relay
 {
 	my ($self) = @_;
-	my $fifo = PostgreSQL::Test::Utils::tempdir() . '/control';
+	my $fifo = $self->{relay_fifo} = PostgreSQL::Test::Utils::tempdir() . '/control';
 	my $to = '127.0.0.1:' . $self->{origin}->port;
 	$self->{relay_pid} = open($self->{relay_out}, '-|', $ENV{RELAY}, '--listen', '127.0.0.1:0', '--to', $to, '--rtt-ms',
 		$self->{rtt} // 0, '--control', $fifo) or die "relay: $!";

@@ -4,7 +4,8 @@
  * It answers: what exactly does this address say to these bytes? It owns its own sockets, a
  * login (trust, password, md5, SCRAM-SHA-256; plain or TLS) and the script language that
  * README.md describes. It never uses libpq, never judges an answer (run.pl compares two
- * traces), and never waits without a deadline.
+ * traces), and never waits without a deadline. With --live it takes the script line by line from its
+ * standard input and can say when an answer has ended (settle), for those who do not know it before.
  *
  * Exit status: 0 played to the end, 2 an answer did not come in time, 3 the script, its setup
  * or the connection is at fault.
@@ -14,6 +15,7 @@
 #include <ctype.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/sockios.h>
 #include <netdb.h>
 #include <netinet/tcp.h>
 #include <openssl/evp.h>
@@ -27,6 +29,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <sys/un.h>
 #include <time.h>
@@ -75,6 +78,7 @@ typedef struct Connection
 	bool		eof;			/* the other side closed, or the bytes make no sense */
 	bool		write_dead;
 	int			split;			/* bytes a write; 0: all at once */
+	uint64_t	cut;			/* not 0: writes of random lengths; the state of their generator */
 	Buffer		in;
 	const char *last_body;		/* of the message read last; valid until the next read */
 	size_t		last_len;
@@ -82,6 +86,9 @@ typedef struct Connection
 	FILE	   *trace;
 	char	   *trace_text;
 	size_t		trace_len;
+	size_t		trace_shown;	/* live: so much of it has been printed */
+	long		step_count[256];	/* live: messages since the last command that read, by type */
+	char		step_last;
 	char		run_type;		/* brief: the type of the run of messages being counted */
 	long		run_count;
 	uint64_t	run_hash;
@@ -117,6 +124,7 @@ static long script_deadline;
 static int	default_split;
 static bool brief;
 static bool replayable;
+static bool live;
 static const char *last_write;	/* SQL, run before the last play; it may fail */
 static const char *ready_query;	/* SQL, run before each play: when it is answered, the gateway knows what the setup has made */
 static char **lines;
@@ -496,6 +504,8 @@ trace_answer(Connection *c, char type, const char *body, size_t len)
 {
 	Cursor		cursor = {(const unsigned char *) body, (const unsigned char *) body + len, false};
 
+	c->step_count[(unsigned char) type]++;
+	c->step_last = type;
 	if (join_run(c, type, body, len))
 		return;
 	fprintf(c->trace, "%s< %c", c->name, type);
@@ -543,6 +553,20 @@ record(const Connection *c, const char *way, const void *data, size_t len)
 		stop(EXIT_FAULT, "%s: %s", path, strerror(errno));
 }
 
+/* A length from 1 to len, short ones more often than long ones, and now and then a rest, so that the pieces arrive apart. */
+static size_t
+cut_length(Connection *c, size_t len)
+{
+	static const size_t most[] = {2, 9, 60, 700, 9000};
+	size_t		limit;
+
+	c->cut = c->cut * UINT64_C(6364136223846793005) + UINT64_C(1442695040888963407);
+	limit = most[(c->cut >> 33) % 5];
+	if (((c->cut >> 40) & 7) == 0)
+		pause_ms(1);
+	return 1 + (c->cut >> 45) % (limit < len ? limit : len);
+}
+
 /* Sends what it can; true if something went out (or the way out is gone). */
 static bool
 write_some(Connection *c)
@@ -554,6 +578,8 @@ write_some(Connection *c)
 		return false;
 	if (c->split > 0 && len > (size_t) c->split && len <= SPLIT_BELOW)
 		len = c->split;
+	else if (c->cut != 0 && len <= SPLIT_BELOW)
+		len = cut_length(c, len);
 	if (len > 1 << 20)
 		len = 1 << 20;
 	if (c->ssl)
@@ -876,6 +902,13 @@ drop_socket(Connection *c)
 	c->in.start = c->in.len = c->out.start = c->out.len = 0;
 }
 
+static void
+forget_step(Connection *c)
+{
+	memset(c->step_count, 0, sizeof(c->step_count));
+	c->step_last = 0;
+}
+
 /* Reads until the n-th message of the type, or (type 0) until the other side closes. */
 static void
 read_until(Connection *c, char type, int n)
@@ -899,6 +932,7 @@ read_until(Connection *c, char type, int n)
 			n--;
 	}
 	end_run(c);
+	forget_step(c);
 }
 
 /* ---- connecting ---- */
@@ -971,6 +1005,7 @@ open_connection(Connection *c, const Target *t)
 	fcntl(c->fd, F_SETFL, O_NONBLOCK);
 	c->eof = c->write_dead = false;
 	c->split = 0;
+	c->cut = 0;
 	if (t->tls)
 		start_tls(c);
 	c->split = t == &target_played ? default_split : 0;
@@ -1413,6 +1448,13 @@ do_split(Cursor *c)
 }
 
 static void
+do_cut(Cursor *c)
+{
+	flush_out(current);
+	current->cut = (uint64_t) number(c, 0);
+}
+
+static void
 do_shutdown(Cursor *c)
 {
 	(void) c;
@@ -1553,7 +1595,8 @@ do_wait(Cursor *c)
 
 	value(c, &sql);
 	value(c, &wanted);
-	flush_out(current);
+	if (current)
+		flush_out(current);
 	for (;;)
 	{
 		if (!control_query(&control, &sql, &got, false))
@@ -1580,6 +1623,97 @@ do_control(Cursor *c)
 		stop(EXIT_FAULT, "line %d: failed on the control connection", line_number);
 	free(sql.data);
 	free(ignored.data);
+}
+
+/* ---- live: when has an answer ended? ---- */
+
+/* What the origin's process waits for once it has read all that was sent; empty while it works. */
+static void
+what_is_awaited(Connection *c, Buffer *event)
+{
+	Buffer		sql = {0};
+	char		text[256];
+	int			unread = 1;
+
+	event->start = event->len = 0;
+	/* of a Unix socket: bytes that the other side has not read yet */
+	if (c->out.start < c->out.len || ioctl(c->fd, SIOCOUTQ, &unread) != 0 || unread > 0)
+		return;
+	snprintf(text, sizeof(text), "select case when wait_event = 'ClientRead' then 'Client' else nullif(wait_event_type, 'Client') end "
+			 "from pg_stat_activity where pid = %u", c->pid);
+	put(&sql, text, strlen(text));
+	if (!control_query(&control, &sql, event, false))
+		stop(EXIT_FAULT, "pg_stat_activity cannot be read");
+	free(sql.data);
+}
+
+static bool
+is_text(const Buffer *b, const char *text)
+{
+	return b->len == strlen(text) && memcmp(b->data, text, b->len) == 0;
+}
+
+static void
+read_what_is_there(Connection *c)
+{
+	long		deadline = now_ms() + timeout_ms;
+
+	while (read_some(c) || message_length(c) > 0)
+		while (message_length(c) > 0)
+			read_message(c, "nothing");
+	if (!c->eof && c->out.start < c->out.len)
+		move_bytes(c, &deadline, "the socket to take bytes");
+}
+
+/* Prints what is new in the trace of the connection, and by which command a script waits for just that. */
+static void
+show_step(Connection *c, const char *how)
+{
+	end_run(c);
+	fflush(c->trace);
+	fwrite(c->trace_text + c->trace_shown, 1, c->trace_len - c->trace_shown, stdout);
+	c->trace_shown = c->trace_len;
+	if (how)
+		printf("== %s\n", how);
+	else if (c->step_last)
+		printf("== expect %c %ld\n", c->step_last, c->step_count[(unsigned char) c->step_last]);
+	else
+		printf("== send\n");
+	fflush(stdout);
+	forget_step(c);
+}
+
+/* Reads until the origin has nothing more to say: it waits for us, for a lock, or it has closed. */
+static void
+do_settle(Cursor *c)
+{
+	long		deadline = now_ms() + timeout_ms;
+	Buffer		event = {0};
+	bool		quiet = false;
+
+	(void) c;
+	if (!live || current->target->host[0] != '/')
+		stop(EXIT_FAULT, "line %d: settle needs --live and a Unix socket", line_number);
+	while (current->fd >= 0 && !quiet)
+	{
+		read_what_is_there(current);
+		if (current->eof)
+		{
+			trace_closed(current);
+			drop_socket(current);
+			break;
+		}
+		what_is_awaited(current, &event);
+		quiet = is_text(&event, "Client") || is_text(&event, "Lock");
+		if (now_ms() > deadline)
+			stop(EXIT_TIMEOUT, "line %d: it does not settle", line_number);
+		if (!quiet)
+			pause_ms(0);
+	}
+	if (current->fd >= 0)
+		read_what_is_there(current);
+	show_step(current, current->fd < 0 ? "expect closed" : is_text(&event, "Lock") ? "locked" : NULL);
+	free(event.data);
 }
 
 /* ---- running a script ---- */
@@ -1624,6 +1758,8 @@ static const struct Command
 	{"expect", ACTS, do_expect},
 	{"send", ACTS, do_send},
 	{"split", ACTS, do_split},
+	{"cut", ACTS, do_cut},
+	{"settle", ACTS, do_settle},
 	{"shutdown", ACTS, do_shutdown},
 	{"close", ACTS, do_close},
 	{"reset", ACTS, do_reset},
@@ -1652,6 +1788,14 @@ find_command(const char *name)
 	return NULL;
 }
 
+static void
+keep_line(const char *line)
+{
+	lines = realloc(lines, (line_count + 1) * sizeof(char *));
+	if (lines == NULL || (lines[line_count++] = strdup(line)) == NULL)
+		stop(EXIT_FAULT, "out of memory");
+}
+
 /* "@name" at the start of a line makes that connection the current one. */
 static void
 switch_connection(Cursor *c)
@@ -1665,6 +1809,17 @@ need_connection(void)
 {
 	if (current == NULL)
 		stop(EXIT_FAULT, "line %d: no connection yet", line_number);
+}
+
+/* Live, a setup is run when it comes, and a teardown is kept for the end. */
+static void
+live_section(const char *text, Cursor *c)
+{
+	teardown_due = true;
+	if (strncmp(text, "setup", 5) == 0)
+		do_control(c);
+	else
+		keep_line(text);
 }
 
 static void
@@ -1690,6 +1845,8 @@ run_line(const char *text)
 		queue_message(name[0], &c);
 	else if (command->kind != DECLARES)
 		command->run(&c);
+	else if (live && command->run == do_control)
+		live_section(text, &c);
 	if ((command == NULL || command->kind != DECLARES) && !at_end(&c))
 		stop(EXIT_FAULT, "line %d: not understood: %s", line_number, (const char *) c.p);
 }
@@ -1863,7 +2020,7 @@ print_traces(int turn)
 		Connection *c = connections[i];
 
 		fclose(c->trace);
-		printf("== play %d, connection %s\n%s", turn, c->name, c->trace_text);
+		printf("== play %d, connection %s\n%s", turn, c->name, c->trace_text + c->trace_shown);
 		drop_socket(c);
 		free(c->trace_text);
 		free(c->in.data);
@@ -1916,6 +2073,26 @@ play(int times)
 	}
 }
 
+static void
+play_live(void)
+{
+	char	   *line = NULL;
+	size_t		size = 0;
+	ssize_t		n;
+
+	while ((n = getline(&line, &size, stdin)) >= 0)
+	{
+		if (n > 0 && line[n - 1] == '\n')
+			line[n - 1] = '\0';
+		line_number++;
+		run_line(line);
+	}
+	free(line);
+	close_all();
+	print_traces(1);
+	tear_down();
+}
+
 /* ---- the command line ---- */
 
 static void
@@ -1932,12 +2109,7 @@ read_script(const char *path)
 	{
 		if (n > 0 && line[n - 1] == '\n')
 			line[n - 1] = '\0';
-		char	  **longer = realloc(lines, (line_count + 1) * sizeof(char *));
-
-		if (longer == NULL || (longer[line_count] = strdup(line)) == NULL)
-			stop(EXIT_FAULT, "out of memory");
-		lines = longer;
-		line_count++;
+		keep_line(line);
 	}
 	free(line);
 	fclose(f);
@@ -2006,7 +2178,7 @@ read_target(Target *t, const char *conninfo)
 static void
 usage(void)
 {
-	stop(EXIT_FAULT, "usage: player --target CONNINFO [--control CONNINFO] [--setup CONNINFO] [--repeat N] [--stay 1] [--write SQL] [--ready CONNINFO --ready-query SQL] [--split N] [--timeout MS] [--record FOLDER] SCRIPT");
+	stop(EXIT_FAULT, "usage: player --target CONNINFO [--control CONNINFO] [--setup CONNINFO] [--repeat N] [--stay 1] [--write SQL] [--ready CONNINFO --ready-query SQL] [--split N] [--timeout MS] [--record FOLDER] SCRIPT | --live 1 -");
 }
 
 static int
@@ -2029,6 +2201,8 @@ read_options(int argc, char **argv)
 			record_folder = argv[i + 1];
 		else if (strcmp(argv[i], "--split") == 0)
 			default_split = atoi(argv[i + 1]);
+		else if (strcmp(argv[i], "--live") == 0)
+			live = atoi(argv[i + 1]) != 0;
 		else if (strcmp(argv[i], "--stay") == 0)
 			replayable = atoi(argv[i + 1]) != 0;
 		else if (strcmp(argv[i], "--write") == 0)
@@ -2059,13 +2233,17 @@ main(int argc, char **argv)
 	if (target_control.host[0] == '\0')
 		target_control = target_played;
 	script_name = strrchr(argv[argc - 1], '/') ? strrchr(argv[argc - 1], '/') + 1 : argv[argc - 1];
-	read_script(argv[argc - 1]);
+	if (!live)
+		read_script(argv[argc - 1]);
 	read_declarations();
 	open_control(&control, "control", &target_control, "lock_timeout=5000");
 	if (target_setup.host[0] != '\0')
 		open_control(&setter, "setup", &target_setup, "");
 	if (target_ready.host[0] != '\0')
 		open_control(&readier, "ready", &target_ready, "");
-	play(times);
+	if (live)
+		play_live();
+	else
+		play(times);
 	return 0;
 }
