@@ -746,7 +746,8 @@ session_on_checkout(PoolWaiter *waiter, OriginLink *link)
 	session_attach(s, link);
 	if (s->link == NULL)
 		return;					/* it broke at once; session_on_link_lost has seen to the rest */
-	s->ride_left = 0;			/* what is known of the catalog may have changed while it waited */
+	if (s->riding)
+		s->ride_left = 0;		/* what is known of the catalog may have changed while it waited */
 	session_resume(s);
 	/* its message was not one for the origin after all */
 	if (s->state == SESSION_IDLE && s->link == link && s->inflight == 0 && !s->bound && !s->reading)

@@ -62,7 +62,7 @@ struct OriginLink
 	uint32		depth;			/* exchanges of clients in flight */
 	uint64		work;			/* of them, by their paces */
 	int64		head_since;		/* when the oldest came to be it */
-	int64		rtt;			/* shortest answer lately, microseconds; 0 = none yet */
+	Way			way;
 	bool		stirred;		/* SHARED: a cancel was sent; nobody else boards until it has been given back */
 
 	/* the session at the origin */
