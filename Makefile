@@ -32,7 +32,7 @@ endif
 BUILD = build
 STAGE = $(CURDIR)/$(BUILD)/stage
 
-.PHONY: help setup test test-asan test-valgrind analyze run-tests stage unit fuzz floors model regress tap wire run-regress run-tap bench bench-quick bench-docs bench-hit bench-eviction demo demo-stop fuzz-gateway soak
+.PHONY: help setup test test-asan test-valgrind analyze run-tests stage unit fuzz floors model regress tap wire run-regress run-tap bench bench-quick bench-docs bench-hit bench-eviction demo demo-stop fuzz-gateway soak traces
 
 help:
 	@echo 'make            builds hyperpool.so'
@@ -192,10 +192,15 @@ regress: stage
 tap: stage
 	@test/tools/as-user $(MAKE) --no-print-directory run-tap PROVE_TESTS='$(PROVE_TESTS)'
 
-# The oracle with new seeds for SOAK seconds a way (about 40 ways).
-SOAK ?= 60
+# The oracle with new seeds, for SOAK_SECONDS of each kind of client by each way (some 50 times); SEED says from where on.
+SOAK_SECONDS ?= 60
 soak: stage
-	@test/tools/as-user env HP_SOAK='$(SOAK)' $(MAKE) --no-print-directory run-tap PROVE_TESTS=test/soak/wire_generated.pl
+	@test/tools/as-user env SOAK_SECONDS='$(SOAK_SECONDS)' $(MAKE) --no-print-directory run-tap PROVE_TESTS=test/soak/wire_generated.pl
+
+# What drivers say to PostgreSQL, recorded anew for test/wire/traces.
+traces: stage
+	@test/tools/as-user $(MAKE) --no-print-directory run-tap PROVE_TESTS=test/wire/record_drivers.pl
+	@cp $(BUILD)/tap/tmp_check/log/traces/*.wire test/wire/traces/
 
 wire: stage
 	@test/tools/as-user $(MAKE) --no-print-directory run-tap PROVE_TESTS='$(or $(wildcard test/t/*wire*.pl),test/t/wire.pl)'
