@@ -40,6 +40,7 @@ help:
 	@echo 'make setup      installs missing packages (Debian), or says which'
 	@echo 'make test       setup and every test; as root the servers run as $${TEST_USER:-postgres}'
 	@echo 'make unit | floors | model | regress | tap | wire | soak       one kind of test; PROVE_TESTS="test/t/001_x.pl" picks files'
+	@echo 'make traces     records anew what the drivers of test/drivers say'
 	@echo 'make fuzz       every fuzz target for FUZZ_SECONDS=60, then make fuzz-gateway;  FUZZ="exchange link" picks targets'
 	@echo 'make test-asan  a subset of tap with sanitizers;  make test-valgrind  under valgrind;  make analyze  cppcheck and clang-tidy'
 	@echo 'make bench      hyperpool beside PgBouncer and Pgpool-II, half an hour;  make bench-quick  3 minutes;  BENCH="--only pooled" picks parts'
