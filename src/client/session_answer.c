@@ -109,8 +109,8 @@ pass_error_of_statement(ClientSession *s, const LinkNews *news)
 }
 
 /*
- * An error of PostgreSQL's parser or analysis (class 42), not from within a function (no context), before a byte of any other answer: nothing of the exchange was
- * executed.
+ * An error of PostgreSQL's parser or analysis (class 42, with the place in the text), not from within a function (no context), before a byte of any other answer: nothing of
+ * the exchange was executed. Without a place it may come from a function of C at work, behind one that has written by a connection of its own.
  */
 static bool
 is_refused_unrun(const LinkExchange *e, const LinkNews *news)
@@ -118,7 +118,7 @@ is_refused_unrun(const LinkExchange *e, const LinkNews *news)
 	Bytes		code = message_error_field(news->bytes, 'C');
 
 	return news->first && !(e->effects & (EFFECT_BEGIN | EFFECT_END)) && code.len == 5 && memcmp(code.data, "42", 2) == 0 &&
-		message_error_field(news->bytes, 'W').len == 0;
+		message_error_field(news->bytes, 'P').len > 0 && message_error_field(news->bytes, 'W').len == 0;
 }
 
 static void
@@ -341,6 +341,7 @@ return_link(ClientSession *s)
 	s->holding_link = false;
 	s->link = NULL;
 	s->effects = 0;
+	s->shadowed = false;
 	s->timed_out = false;
 	session_set_timer(s, 0);
 	session_set_state(s, SESSION_IDLE);
@@ -391,6 +392,7 @@ session_unbind(ClientSession *s)
 	if (s->bound)
 		pool_count_bound(s->pool, -1);
 	s->bound = false;
+	s->shadowed = false;
 }
 
 static bool

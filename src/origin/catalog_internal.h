@@ -103,6 +103,7 @@ typedef struct CatalogEdge
 #define PURPOSE_MAKE		'x' /* type, functions of users of the other casts to it */
 #define PURPOSE_PART		'e' /* type of a user, what it is made of */
 #define PURPOSE_PLAIN_CAST	's' /* 0, function of a user that casts between built-in types unasked */
+#define PURPOSE_EVENT		'v' /* 0, function of an event trigger */
 
 #define TAG_FUNCTION		'f'
 #define TAG_OPERATOR		'o'
