@@ -167,7 +167,6 @@ extern int	session_worker;
 extern Directory *session_directory;
 
 /* session.c */
-extern bool session_may_log_in(void);	/* false: hyperpool.login_backlog */
 extern bool session_take_row(ClientSession *s);	/* false: hyperpool.max_clients */
 extern void session_set_state(ClientSession *s, SessionState state);
 extern void session_resume(ClientSession *s);	/* goes on with what lies in `in`, and watches what is to be watched */
@@ -183,10 +182,12 @@ extern void session_arm(ClientSession *s);	/* the timer, for whichever limit com
 extern void session_set_timer(ClientSession *s, int64 after);	/* microseconds from now; 0 = none */
 
 /* session_login.c */
+extern void session_login_init(void);
 extern bool session_login_begin(ClientSession *s, const struct sockaddr_storage *from, bool local);
 extern void session_login_step(ClientSession *s, int events);
 extern void session_login_link(ClientSession *s, OriginLink *link); /* the pool's news while STARTING */
 extern void session_login_news(LinkExchange *e, const LinkNews *news);
+extern void session_login_late(ClientSession *s);	/* its timer has gone off */
 extern void session_login_end(ClientSession *s);
 
 /* session_facts.c */
