@@ -58,6 +58,22 @@ relay('drip 20');
 is($client->value('SELECT 4'), '4', 'a login by small pieces succeeds');
 relay('drip off');
 
+# ---- an origin that hangs keeps nobody else waiting, not even the scout, which looks after all of them ----
+{
+	local $gateway->{relay_port} = $origin->port;
+	$gateway->create('near', 'pool_size => 2');
+}
+$gateway->sql("SELECT hyperpool.refresh_catalog('$_')") for qw(app near);
+relay('deaf', 'reset');
+my $asker = RawClient->new(port => $gateway->{region}->port, user => scalar getpwuid($>), database => 'postgres');
+$asker->ask(q{SELECT hyperpool.refresh_catalog('app')});
+sleep 0.3;
+is(($gateway->try_sql(q{SELECT hyperpool.refresh_catalog('near', '5s')}))[1], '', 'while one origin hangs the catalog of another is read');
+is(RawClient::outcome($asker->answer(20)), 'HV000', 'who asks for the one that hangs is told');
+relay('accept');
+is(Gateway::wait_until(sub { ($gateway->try_sql(q{SELECT hyperpool.refresh_catalog('app')}))[1] }, ''), '', 'then it is read again');
+$asker->terminate;
+
 # ---- idle links ----
 my @clients = map { $gateway->client } 1 .. 4;
 for my $how ('reset', 'truncate')
