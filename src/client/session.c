@@ -30,6 +30,7 @@ static ClientSession *sessions;	/* all of this worker */
 static ClientSession **by_row;	/* client row number -> session */
 static int	count;
 static int	logins;				/* of them in SESSION_STARTING */
+static int	limit;				/* of them; 0 = hyperpool.max_clients alone */
 static ClientSession *handling; /* whose event is being handled, for sessions_after_error */
 static bool draining;
 
@@ -62,10 +63,16 @@ session_may_log_in(void)
 	return logins <= hyperpool_login_backlog;
 }
 
-int
-sessions_count(void)
+void
+sessions_limit(int most)
 {
-	return count;
+	limit = most;
+}
+
+bool
+session_has_descriptor(void)
+{
+	return limit == 0 || count <= limit;
 }
 
 bool

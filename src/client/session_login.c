@@ -88,6 +88,11 @@ session_login_begin(ClientSession *s, const struct sockaddr_storage *from, bool 
 		message_put_refusal(&s->out, "FATAL", REFUSE_TOO_MANY_LOGINS, NULL);
 		return false;
 	}
+	if (!session_has_descriptor())
+	{
+		message_put_refusal(&s->out, "FATAL", REFUSE_TOO_MANY_FILES, NULL);
+		return false;
+	}
 	if (!session_take_row(s))
 	{
 		message_put_refusal(&s->out, "FATAL", REFUSE_TOO_MANY_CLIENTS, NULL);
