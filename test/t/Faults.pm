@@ -241,7 +241,7 @@ sub run
 	for my $step (@steps)
 	{
 		$step->();
-		$self->go_on(0.2);
+		$self->go_on(0.15);
 	}
 	$self->go_on($seconds / 2);
 }
