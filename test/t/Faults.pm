@@ -260,7 +260,7 @@ sub run_until
 	return $got;
 }
 
-# Each of them has had an answer without an error since now: clients that were connected go on, others are in again.
+# Each of them has had a write confirmed since now: clients that were connected go on, others are in again. Then they rest.
 sub all_are_served
 {
 	my ($self, $seconds) = @_;
@@ -268,6 +268,7 @@ sub all_are_served
 	my $behind = sub { return grep { keys %{ $_->{confirmed} } == $before{ $_->{number} } } @{ $self->{clients} }; };
 
 	$self->run_until(sub { return !$behind->(); }, $seconds // 20);
+	$self->rest;
 	return join ' ', map { $_->{number} } $behind->();
 }
 
