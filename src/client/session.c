@@ -29,6 +29,7 @@ static uint8 scratch[SCRATCH_SIZE];
 static ClientSession *sessions;	/* all of this worker */
 static ClientSession **by_row;	/* client row number -> session */
 static int	count;
+static int	limit;				/* of them; 0 = hyperpool.max_clients alone */
 static ClientSession *handling; /* whose event is being handled, for sessions_after_error */
 static bool draining;
 
@@ -56,10 +57,16 @@ session_take_row(ClientSession *s)
 	return s->row != NULL;
 }
 
-int
-sessions_count(void)
+void
+sessions_limit(int most)
 {
-	return count;
+	limit = most;
+}
+
+bool
+session_has_descriptor(void)
+{
+	return limit == 0 || count <= limit;
 }
 
 bool

@@ -167,6 +167,7 @@ extern int	session_worker;
 extern Directory *session_directory;
 
 /* session.c */
+extern bool session_has_descriptor(void);	/* is there a file for this one, which counts already? */
 extern bool session_take_row(ClientSession *s);	/* false: hyperpool.max_clients */
 extern void session_set_state(ClientSession *s, SessionState state);
 extern void session_resume(ClientSession *s);	/* goes on with what lies in `in`, and watches what is to be watched */

@@ -213,6 +213,8 @@ session_login_begin(ClientSession *s, const struct sockaddr_storage *from, bool 
 	s->login->began = reactor_now(session_reactor);
 	port = note_address(&s->login->client.hba, from, local);
 	refusal = take_places(s->login);
+	if (refusal == REFUSE_LIMIT && !session_has_descriptor())
+		refusal = REFUSE_TOO_MANY_FILES;
 	if (refusal == REFUSE_LIMIT && !session_take_row(s))
 		refusal = REFUSE_TOO_MANY_CLIENTS;
 	if (refusal != REFUSE_LIMIT)

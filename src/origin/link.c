@@ -494,6 +494,12 @@ link_failure(const OriginLink *link, char sqlstate[6])
 	return link->failure ? link->failure : "the link was lost";
 }
 
+bool
+link_hung(const OriginLink *link)
+{
+	return link->hung;
+}
+
 /* ---- writing ---- */
 
 ByteBuffer *

@@ -45,7 +45,7 @@ typedef struct LinkTarget
 	const char *const *values;
 	bool		require_password;	/* 2F003 unless the origin has asked for the password */
 	bool		pooled;			/* the origin is a transaction pooler */
-	int64		connect_timeout;	/* microseconds; 0 = none */
+	int64		connect_timeout;	/* of this attempt, microseconds; 0 = none */
 	uint32		max_statements;
 	StatementTable *statements;
 	SettingsTable *settings;
@@ -156,6 +156,7 @@ extern void link_close(OriginLink *link);
 extern void link_free(OriginLink *link);	/* after BROKEN only, by the pool */
 /* After a failure: SQLSTATE (5 characters) and text, from the origin or our own. */
 extern const char *link_failure(const OriginLink *link, char sqlstate[6]);
+extern bool link_hung(const OriginLink *link);	/* it could not be opened because a place did not answer: others begin with the next place now */
 
 /* ---- sharing: a SHARED link has no holder, each exchange has its own ---- */
 /* What is on it; `worth` riding or not is the pool's business. */

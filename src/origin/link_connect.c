@@ -12,6 +12,7 @@
 
 #include <sys/socket.h>
 
+#include "host/directory.h"
 #include "origin/link_internal.h"
 
 typedef struct LinkConnect LinkConnect;
@@ -139,11 +140,20 @@ connect_refused(ReactorTimer *timer)
 	connect_failed((OriginLink *) ((char *) timer - offsetof(OriginLink, timer)));
 }
 
+/* libpq would go on to the next place only if this one refused. */
 static void
 connect_timed_out(ReactorTimer *timer)
 {
-	link_break((OriginLink *) ((char *) timer - offsetof(OriginLink, timer)), "08001",
-			   "timeout expired while connecting to the origin (connect_timeout)");
+	OriginLink *link = (OriginLink *) ((char *) timer - offsetof(OriginLink, timer));
+	const char *address = PQhostaddr(link->conn);
+	const char *port = PQport(link->conn);
+	char		text[256];
+
+	link->hung = true;
+	directory_avoid_place(link->target.origin_slot, address, port);
+	snprintf(text, sizeof(text), "timeout expired while connecting to the origin at %s port %s (connect_timeout)",
+			 address && address[0] ? address : PQhost(link->conn), port);
+	link_break(link, "08001", text);
 }
 
 /* ---- taking over ---- */

@@ -97,6 +97,7 @@ struct OriginLink
 	bool		has_key;
 
 	/* failure */
+	bool		hung;			/* CONNECTING: a place neither accepted nor refused in time */
 	char		sqlstate[6];
 	char	   *failure;		/* palloc'd text, or NULL */
 	ByteBuffer	last_error;		/* body of the ErrorResponse that ended it */

@@ -301,8 +301,7 @@ pool_link_gone(PoolLink *l)
 	{
 		const char *text = link_failure(l->link, sqlstate);
 
-		/* what has broken all links may have broken this one as well: once more, before all who wait are told */
-		pool->tries_again = pool->backoff == 0 && pools_now() - l->opened_at < SECOND_US;
+		pool->tries_again = pool_tries_again(pool, l);
 		pool_open_failed(pool, sqlstate, text);
 	}
 	l->next = gone_links;

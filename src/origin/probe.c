@@ -336,6 +336,20 @@ connect_failed(Probe *p)
 				"Check the host and port in the connection string and the route to it.");
 }
 
+/* One that does not answer leaves time for those behind it. */
+static bool
+connect_in_part(Probe *p, int i)
+{
+	TimestampTz until = p->until;
+	bool		good;
+
+	if (until != DT_NOEND)
+		p->until = GetCurrentTimestamp() + Max(until - GetCurrentTimestamp(), 0) / (p->nplaces - i);
+	good = connect_place(p, &p->places[i]);
+	p->until = until;
+	return good;
+}
+
 static bool
 connect_first(Probe *p, int *place)
 {
@@ -344,7 +358,7 @@ connect_first(Probe *p, int *place)
 	step_begin(p, PROBE_TCP);
 	for (i = 0; i < p->nplaces; i++)
 	{
-		if (!has_address(&p->places[i]) || !connect_place(p, &p->places[i]))
+		if (!has_address(&p->places[i]) || !connect_in_part(p, i))
 			continue;
 		step_end(p, PROBE_TCP);
 		p->result->notes[PROBE_TCP] = pstrdup(p->where);
@@ -413,15 +427,16 @@ append_place(Probe *p, const Place *place, const char *hostaddr, bool *first)
 	*first = false;
 }
 
-/* Names stay for verification, addresses are those found, so libpq asks no name service. */
+/* Names stay for verification, addresses are those found, so libpq asks no name service. The place that has answered comes first: libpq stays with one that does not. */
 static void
-list_places(Probe *p)
+list_places(Probe *p, int answered)
 {
 	bool		first = true;
-	int			i;
+	int			n;
 
-	for (i = 0; i < p->nplaces; i++)
+	for (n = 0; n < p->nplaces; n++)
 	{
+		int			i = (answered + n) % p->nplaces;
 		struct addrinfo *list;
 		char		text[64];
 
@@ -785,7 +800,7 @@ note_version(Probe *p)
 
 /* Without TLS no handshake stands in the list as a step that was begun. */
 static bool
-log_in(Probe *p)
+log_in(Probe *p, int place)
 {
 	if (p->target->require_password && (p->target->password == NULL || p->target->password[0] == '\0'))
 	{
@@ -795,7 +810,7 @@ log_in(Probe *p)
 					"A credential made by a non-superuser must be used with its password.",
 					"Add password to the connection string, or give it by hyperpool.set_credential.");
 	}
-	list_places(p);
+	list_places(p, place);
 	if (!connect_libpq(p))
 		return libpq_failed(p);
 	note_version(p);
@@ -812,7 +827,7 @@ run(Probe *p)
 		return false;
 	good = check_tls_offer(p, &p->places[place]);
 	close_socket(p);
-	return good && log_in(p) && run_query(p);
+	return good && log_in(p, place) && run_query(p);
 }
 
 static void
