@@ -476,6 +476,9 @@ on_end(ClientSession *s, LinkExchange *e)
 		if (s->timed_out)
 			session_arm(s);
 		s->timed_out = false;
+		/* it has left in the middle of the next batch */
+		if (s->state == SESSION_LEAVING && session_is_half_said(s))
+			session_close_after_flush(s);
 		return;
 	}
 	s->holding_messages = false;
@@ -512,7 +515,9 @@ session_put_loss(ClientSession *s, LinkExchange *e, const LinkNews *news)
 		message_put_error_as(&s->out, news->bytes, "ERROR");
 	else
 		message_put_refusal(&s->out, "ERROR", REFUSE_LINK_LOST, pool_origin_name(s->pool));
-	if (e->x.phase == EXCHANGE_CLOSED)
+	if (exchange_is_unsure(&e->x))
+		;						/* all that is certain has been said */
+	else if (e->x.phase == EXCHANGE_CLOSED)
 		message_put_ready(&s->out, s->failed_transaction ? TX_FAILED : TX_IDLE);
 	else
 		s->skip_local = true;
@@ -571,11 +576,31 @@ repeat(ClientSession *s, LinkExchange *e, const LinkNews *news)
 	return true;
 }
 
+/* The origin has found no sense in what it was sent, as during a copy: these are the client's own messages, whose connection it would have been. */
+static bool
+is_out_of_step(const LinkNews *news)
+{
+	return news->bytes.len > 0 && message_error_is_fatal(news->bytes) && bytes_equal_str(message_error_field(news->bytes, 'C'), "08P01");
+}
+
+/* The origin waits for copy data. What the client has said instead has been held back, or was its last word. */
+static void
+on_no_data(ClientSession *s)
+{
+	if (s->state == SESSION_LEAVING)
+	{
+		session_terminate_link(s);
+		return;
+	}
+	s->holding_messages = false;
+	session_resume(s);
+}
+
 /* An exchange whose answer will not come. Its client stays connected. */
 static void
 on_lost(ClientSession *s, LinkExchange *e, const LinkNews *news)
 {
-	bool		in_transaction = link_status(e->link) != TX_IDLE || (s->effects & EFFECT_BEGIN) || s->failed_transaction;
+	bool		in_transaction = link_status(e->link) != TX_IDLE || (e->effects & EFFECT_BEGIN) || s->failed_transaction;
 
 	if (s->riding)
 	{
@@ -597,6 +622,12 @@ on_lost(ClientSession *s, LinkExchange *e, const LinkNews *news)
 	if (news->cut)
 	{
 		/* half a message has gone out: nothing can follow it */
+		session_close_after_flush(s);
+		return;
+	}
+	if (is_out_of_step(news))
+	{
+		message_put(&s->out, ANS_ERROR, news->bytes);
 		session_close_after_flush(s);
 		return;
 	}
@@ -690,6 +721,9 @@ session_on_message(LinkExchange *e, const LinkNews *news)
 			break;
 		case LINK_LOST:
 			on_lost(s, e, news);
+			break;
+		case LINK_NO_DATA:
+			on_no_data(s);
 			break;
 		case LINK_MOVED:
 			session_ride_moved(s);

@@ -126,21 +126,45 @@ reason_to_ask(const ClientSession *s)
 	return s->inflight > 0 ? REASON_PIPELINE : s->reason;
 }
 
+/* As PostgreSQL answers what may not come during a copy: with an error, and then it finds its stream out of step. */
 static SessionStep
-begin_exchange(ClientSession *s)
+refuse_in_copy(ClientSession *s, uint8 type)
 {
-	/*
-	 * Names given or taken in the exchange before may not have been, what RESET returns to is ours to put back, and a BEGIN of before it may fail: what
-	 * comes next depends on how that ends.
-	 */
-	if (s->inflight > 0 && (s->risky > 0 || (s->effects & (EFFECT_SETTINGS | EFFECT_UNBIND)) || (s->link && link_beginning(s->link))))
-	{
-		/* nothing is read meanwhile: if a copy was asked for, its data would be waited for for ever */
-		if (s->tail)
-			s->tail->ended = true;
-		s->holding_messages = true;
-		return STEP_HOLD;
-	}
+	char		text[64];
+
+	snprintf(text, sizeof(text), "unexpected message type 0x%02X during COPY from stdin", type);
+	message_put_refusal(&s->out, "ERROR", REFUSE_PROTOCOL_VIOLATION, text);
+	session_fatal(s, REFUSE_PROTOCOL_VIOLATION, "terminating connection because protocol synchronization was lost");
+	return STEP_GONE;
+}
+
+/*
+ * Names given or taken in the exchange before may not have been, what RESET returns to is ours to put back, and a BEGIN of before it may fail: what
+ * comes next depends on how that ends.
+ */
+static bool
+must_wait(const ClientSession *s)
+{
+	return s->inflight > 0 && (s->risky > 0 || (s->effects & (EFFECT_SETTINGS | EFFECT_UNBIND)) || (s->link && link_beginning(s->link)));
+}
+
+/* Nothing is read until the exchanges in flight have ended. If one asks for a copy, that waits for data for ever, and this message is what comes instead. */
+static SessionStep
+hold_message(ClientSession *s, uint8 type)
+{
+	if (s->tail && exchange_copies(&s->tail->x))
+		return refuse_in_copy(s, type);
+	if (s->tail)
+		s->tail->ended = true;
+	s->holding_messages = true;
+	return STEP_HOLD;
+}
+
+static SessionStep
+begin_exchange(ClientSession *s, uint8 type)
+{
+	if (must_wait(s))
+		return hold_message(s, type);
 	if (s->link == NULL)
 	{
 		OriginLink *link;
@@ -177,6 +201,7 @@ begin_exchange(ClientSession *s)
 		return STEP_GONE;
 	}
 	s->tail->reason = reason_to_ask(s);
+	s->tail->x.may_copy = session_may_copy(s->effects);	/* by a portal bound before */
 	s->inflight++;
 	session_ride_begun(s);
 	session_cache_begun(s);
@@ -372,7 +397,7 @@ ask_copy(ClientSession *s, const Frame *frame)
 static SessionStep
 ask_sync(ClientSession *s, const Frame *frame)
 {
-	if (s->tail->x.copy_in && !s->tail->x.copy_ended)
+	if (exchange_copies(&s->tail->x))
 		exchange_sync_in_copy(&s->tail->x);
 	else if (!session_note_ask(s, ASK_SYNC, ASK_FOR_CLIENT, 0, NULL))
 		return STEP_GONE;
@@ -479,33 +504,31 @@ answer_refused(ClientSession *s, const Frame *frame)
 	return STEP_TAKEN;
 }
 
-/* PostgreSQL answers with an error and then finds its stream out of step. */
-static SessionStep
-refuse_in_copy(ClientSession *s, uint8 type)
+void
+session_terminate_link(ClientSession *s)
 {
-	char		text[64];
-
-	snprintf(text, sizeof(text), "unexpected message type 0x%02X during COPY from stdin", type);
-	message_put_refusal(&s->out, "ERROR", REFUSE_PROTOCOL_VIOLATION, text);
-	session_fatal(s, REFUSE_PROTOCOL_VIOLATION, "terminating connection because protocol synchronization was lost");
-	return STEP_GONE;
+	link_wear_out(s->link);
+	message_put_empty(link_outbound(s->link), MSG_TERMINATE);
+	link_flush(s->link);
 }
 
+/* What is asked in full is answered before the connection closes, as the origin would. */
 static SessionStep
 terminate(ClientSession *s)
 {
-	if (s->tail && s->tail->x.copy_in && !s->tail->x.copy_ended)
-		return refuse_in_copy(s, MSG_TERMINATE);
-	/* what is asked in full is answered before the connection closes, as the origin would */
-	if (s->inflight == 0 || s->tail == NULL || s->tail->x.phase != EXCHANGE_CLOSED)
-		session_close_after_flush(s);
-	else
+	bool		copies = s->tail && exchange_copies(&s->tail->x);
+
+	if (!copies && (s->tail == NULL || session_is_half_said(s)))
 	{
-		/* it may turn out to have asked for a copy, whose data will never come */
-		s->tail->ended = true;
-		session_set_state(s, SESSION_LEAVING);
-		session_set_timer(s, pool_query_timeout(s->pool));	/* no other limit is its business any more */
+		session_close_after_flush(s);
+		return STEP_GONE;
 	}
+	if (copies)
+		session_terminate_link(s);
+	else
+		s->tail->ended = true;	/* it may turn out to have asked for a copy, whose data will never come */
+	session_set_state(s, SESSION_LEAVING);
+	session_set_timer(s, pool_query_timeout(s->pool));	/* no other limit is its business any more */
 	return STEP_GONE;
 }
 
@@ -573,8 +596,6 @@ first_piece(ClientSession *s, const Frame *frame)
 			return terminate(s);
 		case ASK_REFUSE:
 			return refuse_type(s, frame->type);
-		case ASK_REFUSE_IN_COPY:
-			return refuse_in_copy(s, frame->type);
 		case ASK_NEXT:
 		case ASK_FORWARD:
 			break;
@@ -585,7 +606,7 @@ first_piece(ClientSession *s, const Frame *frame)
 		return STEP_TAKEN;
 	if (s->tail == NULL || verdict == ASK_NEXT)
 	{
-		step = begin_exchange(s);
+		step = begin_exchange(s, frame->type);
 		if (step != STEP_TAKEN)
 			return step;
 	}

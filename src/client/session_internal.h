@@ -325,6 +325,20 @@ session_status(const ClientSession *s)
 	return s->failed_transaction ? TX_FAILED : s->begin ? TX_OPEN : TX_IDLE;
 }
 
+/* All that is owed is the answer to a batch that its client has not finished. */
+static inline bool
+session_is_half_said(const ClientSession *s)
+{
+	return s->inflight == 1 && s->tail && s->tail->x.phase == EXCHANGE_OPEN;
+}
+
+/* May what has these effects be a COPY FROM STDIN? */
+static inline bool
+session_may_copy(uint32 effects)
+{
+	return effects & (EFFECT_COPY | EFFECT_UNKNOWN);
+}
+
 /* session_statements.c */
 extern void session_add_effects(ClientSession *s, uint32 effects);
 extern uint32 session_effects_by_proof(const ClientSession *s, uint32 effects, const Proof *proof);	/* less, where the origin's catalog says so */
@@ -386,6 +400,7 @@ typedef struct SessionNote
 	char		name[];
 } SessionNote;
 
+extern void session_terminate_link(ClientSession *s);	/* passes Terminate on: in a copy the origin itself says what it makes of it */
 extern SessionNote *session_note_make(NoteWhat what, Bytes name, Statement *prior, uint32 number);
 extern void session_note_free(SessionNote *note);
 extern void session_free_note(void *note);
