@@ -22,6 +22,8 @@ session_note_make(NoteWhat what, Bytes name, Statement *prior, uint32 number)
 	if (note == NULL)
 		return NULL;
 	memset(&note->fill, 0, sizeof(note->fill));
+	memset(&note->names, 0, sizeof(note->names));
+	note->prior_in = NULL;
 	note->what = what;
 	note->number = number;
 	note->prior = prior;
@@ -35,6 +37,7 @@ session_note_free(SessionNote *note)
 {
 	if (note->prior)
 		statement_unref(pools_statements(), note->prior);
+	names_clear(&note->names, pools_statements());
 	if (note->fill.flight != 0)
 		store_abort(session_worker, &note->fill);
 	mem_free(note, sizeof(SessionNote) + note->name_len);
@@ -145,7 +148,7 @@ refuse_in_copy(ClientSession *s, uint8 type)
 static bool
 must_wait(const ClientSession *s)
 {
-	return s->inflight > 0 && (s->risky > 0 || (s->effects & (EFFECT_SETTINGS | EFFECT_UNBIND)) || (s->link && link_beginning(s->link)));
+	return s->inflight > 0 && (s->risky > 0 || (s->effects & (EFFECT_SETTINGS | EFFECT_UNBIND | EFFECT_RETIRE)) || (s->link && link_beginning(s->link)));
 }
 
 /* Nothing is read until the exchanges in flight have ended. If one asks for a copy, that waits for data for ever, and this message is what comes instead. */
@@ -219,10 +222,10 @@ begin_exchange(ClientSession *s, uint8 type)
 /* ---- sending ---- */
 
 /* Notes the ask and, if that went well, says so. Otherwise the session is closed. */
-bool
-session_note_ask(ClientSession *s, AskKind kind, AskFor whose, uint32 number, void *what)
+static bool
+note_ask(ClientSession *s, AskKind kind, AskFor whose, uint16 tag, uint32 number, void *what)
 {
-	if (link_note(s->tail, kind, whose, 0, number, what))
+	if (link_note(s->tail, kind, whose, tag, number, what))
 	{
 		s->risky += what != NULL;
 		return true;
@@ -231,6 +234,29 @@ session_note_ask(ClientSession *s, AskKind kind, AskFor whose, uint32 number, vo
 		session_note_free(what);
 	session_fatal(s, REFUSE_TOO_MANY_PENDING, NULL);
 	return false;
+}
+
+bool
+session_note_ask(ClientSession *s, AskKind kind, AskFor whose, uint32 number, void *what)
+{
+	return note_ask(s, kind, whose, 0, number, what);
+}
+
+bool
+session_note_ask_of(ClientSession *s, AskKind kind, Bytes name, uint32 number, void *what)
+{
+	return note_ask(s, kind, ASK_FOR_CLIENT, session_name_tag(name), number, what);
+}
+
+/* An error shall say the very name that was used, also where a text has several, but that is no reason to keep it for each Bind. */
+uint16
+session_name_tag(Bytes name)
+{
+	uint32		tag = 0;
+
+	for (size_t i = 0; i < name.len; i++)
+		tag = tag * 31 + name.data[i];
+	return (uint16) (tag ^ tag >> 16);
 }
 
 /* The bytes as they came; a message that came in part goes on in session_ask. */
@@ -289,13 +315,15 @@ rename_query(ClientSession *s, Bytes query, const StatementFacts *facts, bool *d
 	return what && session_note_ask(s, ASK_QUERY, ASK_FOR_CLIENT, 0, what);
 }
 
+/* *all: it is about all names. */
 static bool
-query_renamed(ClientSession *s, Bytes query, bool *done)
+query_renamed(ClientSession *s, Bytes query, bool *done, bool *all)
 {
 	StatementFacts facts = {0};
 	bool		ok;
 
 	analyze_text(query, s->safe_encoding, &facts);
+	*all = session_empties(&facts);
 	ok = rename_query(s, query, &facts, done);
 	mem_free_str(facts.target);
 	return ok;
@@ -311,20 +339,30 @@ session_drop_unnamed(ClientSession *s)
 }
 
 /* The origin forgets the unnamed statement when it runs a simple Query. */
-static void *
+static SessionNote *
 drop_unnamed(ClientSession *s)
 {
-	void	   *what = NULL;
+	SessionNote *what = NULL;
 
 	if (s->unnamed && s->tail->x.count > 0)
 	{
 		/* asks before it may fail: then it is skipped and the statement stays */
-		what = session_note_make(NOTE_UNNAMED, bytes_of("", 0), s->unnamed, 0);
+		what = session_note_unnamed(s);
 		s->unnamed = NULL;
 	}
 	session_drop_unnamed(s);
 	link_set_unnamed(s->link, NULL);
 	return what;
+}
+
+/* What takes all names away is asked: whatever is named behind it is not among them. */
+static void
+take_names(ClientSession *s, SessionNote *what)
+{
+	what->what = NOTE_EMPTIED;
+	what->names = s->names;
+	memset(&s->names, 0, sizeof(s->names));
+	s->emptying++;
 }
 
 static SessionStep
@@ -333,7 +371,7 @@ ask_query(ClientSession *s, const Frame *frame)
 	Bytes		text;
 	bool		done = false;
 	bool		ok = true;
-	void	   *what = NULL;
+	bool		all = false;
 	uint32		effects = EFFECTS_OF_THE_UNSEEN;
 	const Proof *proof = NULL;
 
@@ -349,11 +387,8 @@ ask_query(ClientSession *s, const Frame *frame)
 			session_gateway_heed(s, text);
 			effects |= EFFECT_DIRTY;
 		}
-		if (facts->kind == STATEMENT_DEALLOCATE || facts->kind == STATEMENT_EXECUTE)
-			ok = query_renamed(s, text, &done);
-		/* DEALLOCATE ALL: which names are left is known when it has ended */
-		if (facts->kind == STATEMENT_DEALLOCATE && !done)
-			what = session_note_make(NOTE_DEALLOCATE, bytes_of("", 0), NULL, 0);
+		if (facts->kind == STATEMENT_DEALLOCATE || facts->kind == STATEMENT_EXECUTE || facts->kind == STATEMENT_DISCARD_ALL)
+			ok = query_renamed(s, text, &done, &all);
 	}
 	if (ok && done)
 	{
@@ -363,9 +398,11 @@ ask_query(ClientSession *s, const Frame *frame)
 	}
 	if (ok && !done)
 	{
-		void	   *unnamed = drop_unnamed(s);
+		SessionNote *what = drop_unnamed(s);
 
-		ok = session_note_ask(s, ASK_QUERY, ASK_FOR_CLIENT, 0, unnamed ? unnamed : what);
+		if (all && (what || (what = session_note_make(NOTE_EMPTIED, bytes_of("", 0), NULL, 0))))
+			take_names(s, what);
+		ok = session_note_ask(s, ASK_QUERY, ASK_FOR_CLIENT, 0, what);
 		if (ok)
 			session_send_raw(s, frame);
 	}
@@ -430,12 +467,14 @@ ask_head(ClientSession *s, const Frame *frame)
 static SessionStep
 ask_execute(ClientSession *s, const Frame *frame)
 {
-	/* of a DEALLOCATE that was parsed in this exchange: if it goes well the name is gone */
+	/* of a DEALLOCATE that was parsed in this exchange (of all: bound): if it goes well the name is gone */
 	SessionNote *what = s->renamed_in == s->tail ? s->deallocating : NULL;
 	ExecuteMessage m;
 
 	if (what)
 		s->deallocating = NULL;
+	if (what && what->what == NOTE_EMPTIED)
+		take_names(s, what);
 	s->tail->runs = true;
 	session_writes_executed(s, message_read_execute(frame->body, &m) && m.portal.len > 0);
 	if (s->link == NULL || !ask_head(s, frame) || !session_note_ask(s, ASK_EXECUTE, ASK_FOR_CLIENT, 0, what))

@@ -214,7 +214,7 @@ exchange_ask(const Exchange *x, uint8_t type)
 }
 
 bool
-exchange_add(Exchange *x, AskKind kind, AskFor whose, uint8_t flags, uint32_t number, void *note)
+exchange_add(Exchange *x, AskKind kind, AskFor whose, uint16_t flags, uint32_t number, void *note)
 {
 	Ask		   *ask;
 
@@ -551,6 +551,12 @@ exchange_made(Exchange *x, Ask *out)
 	ring_settle(x);
 	x->begun = true;
 	return true;
+}
+
+const Ask *
+exchange_pending(const Exchange *x, uint32_t i)
+{
+	return i < x->count ? ask_at(x, i) : NULL;
 }
 
 void

@@ -38,7 +38,7 @@ typedef struct Ask
 {
 	uint8_t		kind;			/* AskKind */
 	uint8_t		whose;			/* AskFor */
-	uint8_t		flags;			/* the owner's */
+	uint16_t	flags;			/* the owner's */
 	uint32_t	number;			/* link statement number, or 0 */
 	void	   *note;			/* the owner's: what to do or undo when it is answered or dropped */
 } Ask;
@@ -98,7 +98,7 @@ extern AskVerdict exchange_ask(const Exchange *x, uint8_t type);
  * Notes that a message was sent (or is to be made). Flush is not noted; CopyData neither.
  * False: ring full or no memory. Query, FunctionCall (without extended messages before them) and Sync close the exchange.
  */
-extern bool exchange_add(Exchange *x, AskKind kind, AskFor whose, uint8_t flags, uint32_t number, void *note);
+extern bool exchange_add(Exchange *x, AskKind kind, AskFor whose, uint16_t flags, uint32_t number, void *note);
 /* CopyData was sent: a Sync sent before it may turn out to be ignored, so the exchange takes further messages. */
 extern void exchange_copy_data(Exchange *x);
 /* A Sync or Flush was forwarded while the origin waits for copy data. */
@@ -158,6 +158,8 @@ exchange_end_without_sync(Exchange *x)
 		x->phase = EXCHANGE_DONE;
 }
 
+/* The ask that has i others before it, or NULL. */
+extern const Ask *exchange_pending(const Exchange *x, uint32_t i);
 /* Drops every ask (the link was lost or the client gave up), newest first. */
 extern void exchange_drop_all(Exchange *x, void (*dropped) (void *arg, const Ask *ask), void *arg);
 /* Nothing is owed but the exchange is open: the client's turn. */

@@ -370,13 +370,29 @@ link_ask_own(OriginLink *link, LinkPurpose purpose)
 }
 
 bool
-link_note(LinkExchange *e, AskKind kind, AskFor whose, uint8 flags, uint32 number, void *note)
+link_note(LinkExchange *e, AskKind kind, AskFor whose, uint16 flags, uint32 number, void *note)
 {
 	if (!exchange_add(&e->x, kind, whose, flags, number, note))
 		return false;
 	if (kind == ASK_PARSE)
 		link_ride_note_parse(e->link, number);
 	return true;
+}
+
+void *
+link_find_note(const OriginLink *link, const void *owner, bool (*is_it) (void *arg, void *note), void *arg)
+{
+	for (const LinkExchange *e = link->head; e; e = e->next)
+	{
+		const Ask  *ask;
+
+		for (uint32 i = 0; e->owner == owner && (ask = exchange_pending(&e->x, i)) != NULL; i++)
+		{
+			if (ask->note && is_it(arg, ask->note))
+				return ask->note;
+		}
+	}
+	return NULL;
 }
 
 void

@@ -180,7 +180,9 @@ extern const void *link_owner_of_head(const OriginLink *link);	/* NULL: nothing 
 /* A new exchange at the tail. NULL: no memory. */
 extern LinkExchange *link_ask(OriginLink *link, void *owner, void (*on_message) (LinkExchange *e, const LinkNews *news));
 /* Notes one message of exchange e (the tail) that is being sent or is to be made; see exchange_add. */
-extern bool link_note(LinkExchange *e, AskKind kind, AskFor whose, uint8 flags, uint32 number, void *note);
+extern bool link_note(LinkExchange *e, AskKind kind, AskFor whose, uint16 flags, uint32 number, void *note);
+/* The first note that is it, of all that this owner has asked and that is not answered, oldest first; or NULL. */
+extern void *link_find_note(const OriginLink *link, const void *owner, bool (*is_it) (void *arg, void *note), void *arg);
 /* Where to append the bytes of the tail exchange; link_flush sends them at the end of this turn. */
 extern ByteBuffer *link_outbound(OriginLink *link);
 extern void link_flush(OriginLink *link);
@@ -231,7 +233,7 @@ extern LinkStatements *link_statements(OriginLink *link);
 extern Statement *link_unnamed(const OriginLink *link);	/* the statement now unnamed on the link; NULL: none, or not known (its Parse is another client's and not answered yet) */
 extern void link_set_unnamed(OriginLink *link, Statement *s);	/* takes its own reference; NULL: from now on not known */
 extern bool link_has_no_unnamed(const OriginLink *link);	/* there is certainly none */
-extern void link_unnamed_closed(OriginLink *link);
+extern void link_unnamed_closed(OriginLink *link);	/* a Close of it was sent */
 /* May be used on, but not by another client. */
 extern void link_wear_out(OriginLink *link);
 

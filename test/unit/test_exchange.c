@@ -392,6 +392,15 @@ TEST(extended)
 	ask(t, "S");
 	ANSWER("Z", "p1");
 	ENDS();
+
+	/* what is pending, oldest first */
+	t = start();
+	ask(t, "PBES");
+	ANSWER("1", "p1");
+	CHECK_EQ_INT(exchange_pending(&t->x, 0)->number, 2);
+	CHECK_EQ_INT(exchange_pending(&t->x, 2)->number, 4);
+	CHECK(exchange_pending(&t->x, 3) == NULL);
+	exchange_free(&t->x);
 }
 
 TEST(suspended_portals)
