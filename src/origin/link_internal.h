@@ -20,7 +20,7 @@ typedef enum LinkPurpose
 	PURPOSE_BEGIN,				/* begins the transaction of what is asked behind it; without a Sync */
 	PURPOSE_FAIL,				/* makes a failed transaction: its error is wanted */
 	PURPOSE_ROLLBACK,			/* ends what an abandoned client left open */
-	PURPOSE_PING				/* empty: its answer tells the round trip */
+	PURPOSE_PING				/* nothing: its answer tells the round trip, or that all before it has been answered */
 } LinkPurpose;
 
 typedef struct LinkParameter	/* a ParameterStatus of the origin */
@@ -123,6 +123,7 @@ extern void link_tell_ask(LinkExchange *e, const Ask *ask, LinkOutcome outcome);
 extern void link_not_fulfilled(LinkExchange *e, const Ask *ask, LinkOutcome outcome);
 extern void link_on_dropped(void *arg, const Ask *ask);	/* arg: the exchange; as exchange_answered wants it */
 extern void link_take_head(OriginLink *link);
+extern bool link_ask_mark(OriginLink *link);	/* behind an exchange that is unsure: its first answer ends that */
 extern void link_exchange_free(LinkExchange *e);
 
 /* link_ride.c */
