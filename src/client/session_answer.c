@@ -718,8 +718,7 @@ refuse_with_failure(ClientSession *s)
 	counter_add(s->counters, COUNT_REFUSED, 1);
 	session_cache_abort(s);
 	buffer_free(&s->refusal);
-	message_put_error(&s->refusal, ANS_ERROR, "ERROR", sqlstate, text, NULL,
-					  "hyperpool could not connect to the origin. SELECT * FROM hyperpool.check_origin(...) shows the steps.");
+	message_put_error(&s->refusal, ANS_ERROR, "ERROR", sqlstate, text, NULL, HINT_NO_LINK);
 	session_set_state(s, SESSION_IDLE);
 	session_resume(s);
 }

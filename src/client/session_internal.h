@@ -167,6 +167,9 @@ extern Directory *session_directory;
 
 /* session.c */
 extern bool session_may_log_in(void);	/* false: hyperpool.login_backlog */
+/* What to do about an origin that no link can be opened to. */
+#define HINT_NO_LINK	"hyperpool could not connect to the origin. SELECT * FROM hyperpool.check_origin(...) shows the steps."
+
 extern bool session_has_descriptor(void);	/* is there a file for this one, which counts already? */
 extern bool session_take_row(ClientSession *s);	/* false: hyperpool.max_clients */
 extern void session_set_state(ClientSession *s, SessionState state);
