@@ -355,6 +355,7 @@ extern void session_attach(ClientSession *s, OriginLink *link);
 extern bool session_settings_are_identity(const SettingsVector *settings);
 
 /* session_answer.c */
+extern void session_fault_raise(void);	/* hyperpool.test_fault */
 extern void session_on_message(LinkExchange *e, const LinkNews *news);
 extern void session_on_link_lost(void *owner);
 extern void session_on_checkout(PoolWaiter *waiter, OriginLink *link);
