@@ -243,6 +243,24 @@ guarded(void (*step) (void))
 	return sound;
 }
 
+/* Sessions give up the link that was being read before it breaks: nobody else may have it meanwhile. */
+static void
+end_interrupted(void)
+{
+	sessions_after_error(links_interrupted());
+	links_after_error();
+}
+
+/* The same, and who was in the middle of something is ended. */
+static bool
+careful(void (*step) (void))
+{
+	if (guarded(step))
+		return true;
+	(void) guarded(end_interrupted);
+	return false;
+}
+
 /* ---- news from the rest of the server ---- */
 
 /* The port opens with the first directory: before, nobody could be let in. */
@@ -276,8 +294,8 @@ take_directory(void)
 	me.directory = directory_refresh(me.directory);
 	if (me.directory == NULL)
 		return;
-	(void) guarded(tell_pools);
-	(void) guarded(tell_sessions);
+	(void) careful(tell_pools);
+	(void) careful(tell_sessions);
 	start_listening();
 }
 
@@ -365,19 +383,18 @@ static void
 turn(void)
 {
 	delivered = 0;
-	if (guarded(turn_reactor))
+	if (careful(turn_reactor))
 		errors_in_a_row = 0;
 	else
 	{
 		delivered = 1;			/* what was left undone waits: no sleep */
-		(void) guarded(sessions_after_error);
 		if (++errors_in_a_row > ERRORS_IN_A_ROW)
 			ereport(FATAL,
 					(errcode(ERRCODE_INTERNAL_ERROR),
 					 errmsg("hyperpool worker %d starts anew, as each of its last %d turns ended in an error",
 							me.number, ERRORS_IN_A_ROW)));
 	}
-	(void) guarded(keep_house);
+	(void) careful(keep_house);
 	/* contexts made below it belong to who made them */
 	MemoryContextResetOnly(me.turn_context);
 }
@@ -431,7 +448,7 @@ loop(void)
 		{
 			if (me.drain_until == 0)
 				begin_drain();
-			(void) guarded(drain);
+			(void) careful(drain);
 			if (drained || reactor_clock() >= me.drain_until + LAST_WORDS)
 				return;
 		}

@@ -923,7 +923,7 @@ sessions_drain(bool now)
 }
 
 void
-sessions_after_error(void)
+sessions_after_error(void *told)
 {
 	ClientSession *hit = handling;
 	ClientSession *next;
@@ -933,7 +933,7 @@ sessions_after_error(void)
 	for (ClientSession *s = sessions; s; s = next)
 	{
 		next = s->next;
-		if (s->state == SESSION_CLOSED || (s != hit && !s->consuming))
+		if (s->state == SESSION_CLOSED || (s != hit && s != told && !s->consuming))
 			continue;
 		s->consuming = false;
 		session_close(s);

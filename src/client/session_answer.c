@@ -21,6 +21,19 @@ fault_is(const char *name)
 	return hyperpool_test_fault && hyperpool_test_fault[0] && strcmp(hyperpool_test_fault, name) == 0;
 }
 
+/* As if PostgreSQL's code had raised it, in whatever is going on: an ERROR now and then, or a FATAL much more seldom. */
+void
+session_fault_raise(void)
+{
+	static int	times;
+
+	times++;
+	if (fault_is("raise_error") && times % 211 == 0)
+		ereport(ERROR, (errcode(ERRCODE_INTERNAL_ERROR), errmsg("hyperpool.test_fault raises an error")));
+	if (fault_is("raise_fatal") && times % 2003 == 0)
+		ereport(FATAL, (errcode(ERRCODE_INTERNAL_ERROR), errmsg("hyperpool.test_fault ends the worker")));
+}
+
 /* Every seventh answer goes to the session that was served before. */
 static ClientSession *
 fault_owner(ClientSession *s)
@@ -43,6 +56,7 @@ pass_bytes(ClientSession *s, LinkExchange *e, Bytes bytes)
 	session_cache_bytes(s, e, bytes);
 	if (unlikely(hyperpool_test_fault && hyperpool_test_fault[0]))
 	{
+		session_fault_raise();
 		if (fault_is("versions_at_complete"))
 			session_writes_answered(s);
 		if (fault_is("swap_answers"))
@@ -768,6 +782,8 @@ session_on_message(LinkExchange *e, const LinkNews *news)
 {
 	ClientSession *s = e->owner;
 
+	if (unlikely(hyperpool_test_fault && hyperpool_test_fault[0]) && news->kind == LINK_END)
+		session_fault_raise();
 	switch (news->kind)
 	{
 		case LINK_BYTES:
@@ -825,8 +841,7 @@ refuse_with_failure(ClientSession *s)
 	counter_add(s->counters, COUNT_REFUSED, 1);
 	session_cache_abort(s);
 	buffer_free(&s->refusal);
-	message_put_error(&s->refusal, ANS_ERROR, "ERROR", sqlstate, text, NULL,
-					  "hyperpool could not connect to the origin. SELECT * FROM hyperpool.check_origin(...) shows the steps.");
+	message_put_error(&s->refusal, ANS_ERROR, "ERROR", sqlstate, text, NULL, HINT_NO_LINK);
 	session_set_state(s, SESSION_IDLE);
 	session_resume(s);
 }

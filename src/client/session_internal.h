@@ -169,6 +169,9 @@ extern int	session_worker;
 extern Directory *session_directory;
 
 /* session.c */
+/* What to do about an origin that no link can be opened to. */
+#define HINT_NO_LINK	"hyperpool could not connect to the origin. SELECT * FROM hyperpool.check_origin(...) shows the steps."
+
 extern bool session_has_descriptor(void);	/* is there a file for this one, which counts already? */
 extern bool session_take_row(ClientSession *s);	/* false: hyperpool.max_clients */
 extern void session_set_state(ClientSession *s, SessionState state);
@@ -372,6 +375,7 @@ extern void session_attach(ClientSession *s, OriginLink *link);
 extern bool session_settings_are_identity(const SettingsVector *settings);
 
 /* session_answer.c */
+extern void session_fault_raise(void);	/* hyperpool.test_fault */
 extern void session_on_message(LinkExchange *e, const LinkNews *news);
 extern void session_on_link_lost(void *owner);
 extern void session_on_checkout(PoolWaiter *waiter, OriginLink *link);

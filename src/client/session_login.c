@@ -297,13 +297,13 @@ greet_from_link(ClientSession *s, OriginLink *link)
 
 /* A failure of the origin while it was asked about this client's settings: its own words, and the end. */
 static void
-fail_with(ClientSession *s, Bytes body, const char *sqlstate, const char *text)
+fail_with(ClientSession *s, Bytes body, const char *sqlstate, const char *text, const char *hint)
 {
 	counter_add(s->counters, COUNT_LOGINS_FAILED, 1);
 	if (body.len > 0)
 		message_put_error_as(&s->out, body, "FATAL");
 	else
-		message_put_error(&s->out, ANS_ERROR, "FATAL", sqlstate, text, NULL, NULL);
+		message_put_error(&s->out, ANS_ERROR, "FATAL", sqlstate, text, NULL, hint);
 	session_close_after_flush(s);
 }
 
@@ -318,7 +318,7 @@ on_probe(LinkExchange *e, const LinkNews *news)
 		s->link = NULL;
 		s->inflight = 0;
 		s->tail = NULL;
-		fail_with(s, news->bytes, "08006", "the link to the origin was lost during login");
+		fail_with(s, news->bytes, "08006", "the link to the origin was lost during login", "Try again.");
 	}
 	else if (news->kind == LINK_END)
 	{
@@ -343,7 +343,7 @@ session_login_link(ClientSession *s, OriginLink *link)
 		{
 			const char *text = pool_failure(s->pool, sqlstate);
 
-			fail_with(s, bytes_of(NULL, 0), sqlstate, text);
+			fail_with(s, bytes_of(NULL, 0), sqlstate, text, HINT_NO_LINK);
 		}
 		return;
 	}

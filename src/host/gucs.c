@@ -156,7 +156,7 @@ static const IntSetting int_settings[] = {
 		&hyperpool_directory_refresh, 60, 1, 86400, PGC_SIGHUP, GUC_UNIT_S},
 };
 
-static const char *const test_faults[] = {"", "swap_answers", "lose_ready", "versions_at_complete", "versions_after_send"};
+static const char *const test_faults[] = {"", "swap_answers", "lose_ready", "versions_at_complete", "versions_after_send", "raise_error", "raise_fatal"};
 
 static bool
 check_test_fault(char **newval, void **extra, GucSource source)
@@ -166,7 +166,7 @@ check_test_fault(char **newval, void **extra, GucSource source)
 		if (strcmp(*newval, test_faults[i]) == 0)
 			return true;
 	}
-	GUC_check_errhint("Available values: swap_answers, lose_ready, versions_at_complete, versions_after_send, or the empty string.");
+	GUC_check_errhint("Available values: swap_answers, lose_ready, versions_at_complete, versions_after_send, raise_error, raise_fatal, or the empty string.");
 	return false;
 }
 

@@ -18,6 +18,8 @@
 #define CLOSE_WAIT		INT64CONST(5000000) /* for the origin's end of stream, microseconds */
 
 Reactor    *link_reactor;
+OriginLink *link_reading;
+static void *telling;			/* the owner who is being told something, or NULL */
 static void (*link_free_note) (void *note);
 
 static void link_close_timeout(ReactorTimer *timer);
@@ -401,11 +403,21 @@ link_disown(LinkExchange *e)
 	e->owner = NULL;
 }
 
+static void
+tell(LinkExchange *e, const LinkNews *news)
+{
+	void	   *before = telling;
+
+	telling = e->owner;
+	e->on_message(e, news);
+	telling = before;
+}
+
 void
 link_tell_owner(LinkExchange *e, const LinkNews *news)
 {
 	if (e->owner)
-		e->on_message(e, news);
+		tell(e, news);
 }
 
 void
@@ -414,7 +426,7 @@ link_tell_ask(LinkExchange *e, const Ask *ask, LinkOutcome outcome)
 	LinkNews	news = {.kind = LINK_ASK, .ask = ask, .outcome = outcome};
 
 	if (e->owner)
-		e->on_message(e, &news);
+		tell(e, &news);
 	else
 		link_free_note(ask->note);
 }
@@ -459,12 +471,7 @@ lose_head(OriginLink *link, bool behind)
 	news.unsent = link->unheeded || link->sent <= e->starts_at;
 	news.cut = frame_inside(&link->reader) && link->piece_passes;
 	link->piece_passes = false;
-	if (e->owner)
-	{
-		void		(*on_message) (LinkExchange *e, const LinkNews *news) = e->on_message;
-
-		on_message(e, &news);
-	}
+	link_tell_owner(e, &news);
 	link_exchange_free(e);
 }
 
@@ -505,6 +512,31 @@ link_break(OriginLink *link, const char *sqlstate, const char *text)
 		link->conn = NULL;
 	}
 	tell_pool(link, from);
+}
+
+void *
+links_interrupted(void)
+{
+	void	   *told = telling;
+
+	telling = NULL;
+	if (link_reading)
+		link_reading->poisoned = true;
+	return told;
+}
+
+void
+links_after_error(void)
+{
+	OriginLink *link = link_reading;
+
+	link_reading = NULL;
+	if (link == NULL)
+		return;
+	if (link->ended)
+		link_exchange_free(link->ended);
+	link->ended = NULL;
+	link_break(link, "XX000", "hyperpool met an error of its own while it read from the link");
 }
 
 void

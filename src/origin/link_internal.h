@@ -57,6 +57,7 @@ struct OriginLink
 	bool		held;			/* reading is held: the client does not take its answer */
 	LinkExchange *head;			/* oldest in flight */
 	LinkExchange *tail;
+	LinkExchange *ended;		/* off the FIFO, its owner is being told */
 
 	/* pace and sharing */
 	uint32		depth;			/* exchanges of clients in flight */
@@ -108,6 +109,7 @@ struct OriginLink
 };
 
 extern Reactor *link_reactor;
+extern OriginLink *link_reading;	/* whose bytes are being handled, or NULL */
 
 /* link.c */
 extern void link_set_state(OriginLink *link, LinkState state);

@@ -53,6 +53,12 @@ my %steps = (
 		my $token = "r$c->{number}-" . ++$c->{asked};
 		return [ simple("SELECT '$token'"), sub { return is_row($_[0], $token); } ];
 	},
+	# of a table `kv`, each time another text: it rides with those of others
+	lookup => sub {
+		my ($self, $c) = @_;
+		my ($token, $k) = ("l$c->{number}-" . ++$c->{asked}, 1 + $c->{asked} % 100);
+		return [ simple("SELECT v || ' for $token' FROM kv WHERE k = $k"), sub { return is_row($_[0], "value-$k for $token"); } ];
+	},
 	# the same text each time, so that a cache may answer: then the number must be right all the same
 	count => sub {
 		my ($self, $c) = @_;
