@@ -197,7 +197,10 @@ begin_exchange(ClientSession *s, uint8 type)
 	}
 	if (s->inflight == 0 && link_applying(s->link) && session_settings_are_identity(s->settings))
 		return wait_for_settings(s);
-	s->tail = session_begin_send(s) ? link_ask(s->link, s, session_on_message) : NULL;
+	if (!session_begin_send(s) || (type == MSG_SYNC && !link_ask_apart(s->link)))
+		s->tail = NULL;
+	else
+		s->tail = link_ask(s->link, s, session_on_message);
 	if (s->tail == NULL)
 	{
 		session_fatal(s, REFUSE_MEMORY, NULL);

@@ -541,6 +541,13 @@ session_ask_close(ClientSession *s, const Frame *frame)
 	if (prior == NULL && s->bound)
 		return session_forward(s, frame, 'S');
 	what = prior ? session_note_make(NOTE_CLOSED, m.name, prior, 0) : NULL;
+	/* during a copy the origin shall refuse it, if that has not failed: it is sent, of nothing */
+	if (session_may_copy(s->effects))
+	{
+		message_put_named(link_outbound(s->link), MSG_CLOSE, 'S', bytes_str("hyperpool_0"));
+		link_flush(s->link);
+		return session_note_ask(s, ASK_CLOSE, ASK_FOR_CLIENT, 0, what) ? STEP_TAKEN : STEP_GONE;
+	}
 	if (!session_note_ask(s, ASK_CLOSE, ASK_MADE, 0, what))
 		return STEP_GONE;
 	link_make_answers(s->tail);

@@ -130,7 +130,7 @@ typedef enum Situation
 	IN_NOTHING,					/* no exchange, or the last is done */
 	IN_BATCH,					/* extended messages without Sync */
 	IN_SKIP,					/* the same after an error: the origin ignores all up to Sync */
-	IN_FAILED_COPY,				/* a batch whose copy has failed, and a Sync was sent during that: probably it ends the batch */
+	IN_FAILED_COPY,				/* a batch whose copy has failed, and a Sync was sent behind the last data */
 	IN_COPY,					/* the origin waits for copy data */
 	IN_COPY_OF_BATCH,			/* the same, asked for by extended messages without Sync */
 	IN_FLIGHT,					/* all is asked, not all answered */
@@ -180,16 +180,15 @@ class_of(uint8_t type)
 static Situation
 situation_of(const Exchange *x)
 {
-	/* behind a Sync another exchange begins, if the copy had failed by then */
 	if (exchange_copies(x))
-		return x->phase == EXCHANGE_OPEN && x->unsure == 0 ? IN_COPY_OF_BATCH : IN_COPY;
+		return x->phase == EXCHANGE_OPEN && !x->sync_behind ? IN_COPY_OF_BATCH : IN_COPY;
 	switch ((ExchangePhase) x->phase)
 	{
 		case EXCHANGE_EMPTY:
 		case EXCHANGE_DONE:
 			return IN_NOTHING;
 		case EXCHANGE_OPEN:
-			if (x->unsure > 0 && !x->copy_in)
+			if (x->unsure > 0 && x->sync_behind && !x->copy_in)
 				return IN_FAILED_COPY;
 			return x->skipping ? IN_SKIP : IN_BATCH;
 		case EXCHANGE_CLOSED:
@@ -218,6 +217,8 @@ exchange_add(Exchange *x, AskKind kind, AskFor whose, uint16_t flags, uint32_t n
 {
 	Ask		   *ask;
 
+	if (kind == ASK_COPY_END)
+		x->sync_behind = false;
 	/* no mark where the copy is known, nor where none can begin (the origin drops the message) */
 	if (kind == ASK_COPY_END && (exchange_copies(x) || !may_copy(x)))
 	{
@@ -257,6 +258,7 @@ exchange_add(Exchange *x, AskKind kind, AskFor whose, uint16_t flags, uint32_t n
 void
 exchange_copy_data(Exchange *x)
 {
+	x->sync_behind = false;
 	if (x->phase == EXCHANGE_CLOSED && ring_find(x, ASK_EXECUTE) < x->count)
 		x->phase = EXCHANGE_OPEN;
 }
@@ -265,6 +267,7 @@ void
 exchange_sync_in_copy(Exchange *x)
 {
 	x->unsure++;
+	x->sync_behind = true;
 }
 
 AskKind

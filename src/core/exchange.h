@@ -61,6 +61,7 @@ typedef struct Exchange
 	bool		copy_ended;		/* the client has sent CopyDone/CopyFail for the copy at the head */
 	bool		begun;			/* any byte of answer for the client has come */
 	bool		may_copy;		/* the owner's word: what is asked in it may turn out to be a COPY FROM STDIN */
+	bool		sync_behind;	/* the last that was sent during a COPY is a Sync: if that fails it was by what stands before, so probably it ends the batch */
 	uint32_t	unsure;			/* Syncs sent during a COPY: if that fails each is answered or not; see exchange_is_unsure */
 	uint16_t	head;			/* ring */
 	uint16_t	count;

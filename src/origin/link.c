@@ -339,16 +339,18 @@ link_ask_mark(OriginLink *link)
 	return true;
 }
 
-static bool
-needs_mark(const LinkExchange *before)
+bool
+link_ask_apart(OriginLink *link)
 {
-	return before && before->x.unsure > 0 && before->x.phase == EXCHANGE_CLOSED;
+	const LinkExchange *before = link->tail;
+
+	return before == NULL || before->x.unsure == 0 || before->x.phase != EXCHANGE_CLOSED || link_ask_mark(link);
 }
 
 LinkExchange *
 link_ask(OriginLink *link, void *owner, void (*on_message) (LinkExchange *e, const LinkNews *news))
 {
-	LinkExchange *e = needs_mark(link->tail) && !link_ask_mark(link) ? NULL : exchange_append(link);
+	LinkExchange *e = exchange_append(link);
 
 	if (e)
 	{

@@ -248,7 +248,13 @@ wait_for_mark(OriginLink *link, LinkExchange *e)
 		link_break(link, "53200", "out of memory for a request");
 }
 
-/* The origin waits for copy data that will not come. */
+/* Will the origin wait in vain for copy data? Not where something else was sent behind, which it refuses. */
+static bool
+is_without_data(const LinkExchange *e)
+{
+	return e->owner == NULL || e->muted || (e->ended && !e->x.copy_ended && e->x.count == 1);
+}
+
 static void
 on_no_data(OriginLink *link, LinkExchange *e)
 {
@@ -323,7 +329,7 @@ on_answer(OriginLink *link, const Frame *frame, Run *run)
 	/* what was sent before a BEGIN ends outside its transaction */
 	if (frame->type == ANS_READY && !link->beginning)
 		link->status = status;
-	if (frame->type == ANS_COPY_IN && (e->owner == NULL || e->muted || (e->ended && !e->x.copy_ended)))
+	if (frame->type == ANS_COPY_IN && is_without_data(e))
 	{
 		run_deliver(e, run);
 		on_no_data(link, e);

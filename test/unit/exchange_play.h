@@ -316,7 +316,7 @@ is_followed_unmarked(const Play *p)
 {
 	const Exchange *next = p->head + 1 < p->count ? &p->fifo[p->head + 1] : NULL;
 
-	return next && (next->count == 0 || (next->ring ? next->ring : next->inline_ring)[next->head].whose != ASK_FOR_US);
+	return next && (next->count == 0 || (next->ring ? next->ring : next->inline_ring)[next->head].whose == ASK_MADE);
 }
 
 static void
@@ -391,6 +391,8 @@ play_client(Play *p, Message m)
 	AskFor		whose = ASK_FOR_CLIENT;
 	Message		ours = {.type = MSG_PARSE};
 
+	if (p->has_tail && tail->phase == EXCHANGE_OPEN && tail->unsure > 0 && !tail->copy_in && m.type != MSG_SYNC)
+		p->in_doubt = true;
 	model_take(&p->direct, &m);
 	if (verdict == ASK_IGNORE)
 		return;
@@ -401,10 +403,8 @@ play_client(Play *p, Message m)
 	}
 	if (p->has_tail && verdict == ASK_NEXT && tail->unsure > 0)
 	{
-		if (tail->phase == EXCHANGE_OPEN)
-			p->in_doubt = true;
-		else
-			play_mark(p);
+		if (m.type == MSG_PARSE || m.type == MSG_CLOSE || m.type == MSG_SYNC)
+			play_mark(p);		/* perhaps we answer it ourselves; see link_ask_apart */
 	}
 	if (!p->has_tail || verdict == ASK_NEXT)
 		play_begin(p);

@@ -257,6 +257,20 @@ TEST(verdicts_in_copy)
 	CHECK(verdict_is(t, "Hdcf", ASK_IGNORE));
 	ANSWER("Z", "p");
 	ENDS();
+
+	/* with more data behind it: that was what failed, and the Sync a part of the copy */
+	t = start();
+	ask(t, "BE");
+	ANSWER("2G", "p1 p");
+	ask(t, "sd");
+	CHECK(verdict_is(t, "QFPBDECHSdcf", ASK_FORWARD));
+	ANSWER("E", "e2");
+	CHECK(verdict_is(t, "QFPBDECHdcf", ASK_IGNORE));
+	CHECK(verdict_is(t, "S", ASK_FORWARD));
+	ask(t, "S");
+	ANSWER("Z", "p3");
+	CHECK(exchange_is_unsure(&t->x));
+	exchange_free(&t->x);
 }
 
 /* What its owner knows to be no copy takes no data. */
@@ -738,7 +752,7 @@ TEST(copy_in_pipelined_behind_a_sync)
 	ask(t, "BES");
 	ANSWER("2G", "p1 p");
 	CHECK_EQ_INT(t->x.phase, EXCHANGE_OPEN);
-	CHECK(verdict_is(t, "Q", ASK_NEXT));
+	CHECK(verdict_is(t, "Q", ASK_FORWARD));
 	ask(t, "dc");
 	CHECK(verdict_is(t, "S", ASK_FORWARD));
 	ask(t, "S");
