@@ -166,6 +166,8 @@ extern int	session_worker;
 extern Directory *session_directory;
 
 /* session.c */
+extern uint32 session_max_statements(void);	/* that a client may name now */
+extern size_t session_high_water(void);	/* of what is replayed, now */
 extern bool session_take_row(ClientSession *s);	/* false: hyperpool.max_clients */
 extern void session_set_state(ClientSession *s, SessionState state);
 extern void session_resume(ClientSession *s);	/* goes on with what lies in `in`, and watches what is to be watched */

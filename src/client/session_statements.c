@@ -378,7 +378,7 @@ session_ask_parse(ClientSession *s, const Frame *frame)
 	}
 	if (m.name.len > 0 && names_get(&s->names, m.name))
 		return parse_taken_name(s, &m);
-	if (m.name.len > 0 && s->names.count >= (uint32) hyperpool_max_session_statements)
+	if (m.name.len > 0 && s->names.count >= session_max_statements())
 	{
 		session_fatal(s, REFUSE_TOO_MANY_STATEMENTS, NULL);
 		return STEP_GONE;
