@@ -173,6 +173,8 @@ extern Directory *session_directory;
 #define HINT_NO_LINK	"hyperpool could not connect to the origin. SELECT * FROM hyperpool.check_origin(...) shows the steps."
 
 extern bool session_has_descriptor(void);	/* is there a file for this one, which counts already? */
+extern uint32 session_max_statements(void);	/* that a client may name now */
+extern size_t session_high_water(void);	/* of what is replayed, now */
 extern bool session_take_row(ClientSession *s);	/* false: hyperpool.max_clients */
 extern void session_set_state(ClientSession *s, SessionState state);
 extern void session_resume(ClientSession *s);	/* goes on with what lies in `in`, and watches what is to be watched */

@@ -389,7 +389,7 @@ session_ask_parse(ClientSession *s, const Frame *frame)
 		session_add_effects(s, EFFECTS_OF_THE_UNSEEN);
 		return session_forward(s, frame, 0);
 	}
-	if (m.name.len > 0 && s->names.count >= (uint32) hyperpool_max_session_statements)
+	if (m.name.len > 0 && s->names.count >= session_max_statements())
 	{
 		session_fatal(s, REFUSE_TOO_MANY_STATEMENTS, NULL);
 		return STEP_GONE;

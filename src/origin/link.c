@@ -722,7 +722,7 @@ half_said(const OriginLink *link)
 {
 	const LinkExchange *e = link->tail;
 
-	return e && e->purpose == PURPOSE_CLIENT && (e->x.phase == EXCHANGE_OPEN || e->x.copy_in);
+	return e && e->purpose == PURPOSE_CLIENT && (e->x.phase == EXCHANGE_EMPTY || e->x.phase == EXCHANGE_OPEN || e->x.copy_in);
 }
 
 void
