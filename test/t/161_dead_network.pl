@@ -37,7 +37,7 @@ my $gateway = Gateway->new(create => 0, origin_settings => "listen_addresses = '
 my $origin = $gateway->{origin};
 $origin->append_conf('pg_hba.conf', "host all all $address/32 trust");
 $origin->reload;
-$origin->safe_psql('app', "SET ROLE app; $Faults::table");
+$origin->safe_psql('app', "SET ROLE app; $Faults::tables");
 $gateway->create('app', q{pool_size => 3, connect_timeout => '2s'});
 my $descriptors = Faults::other_descriptors($gateway);
 my $client = $gateway->client;

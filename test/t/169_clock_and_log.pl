@@ -28,7 +28,7 @@ sub set_clock
 set_clock(0);
 my $gateway = Gateway->new(options => q{pool_size => 6, cache => true, max_age => '2s', stale_while_revalidate => '0'}, settings => "hyperpool.log_connections = on\nhyperpool.log_disconnections = on");
 my ($origin, $region) = ($gateway->{origin}, $gateway->{region});
-$origin->safe_psql('app', "SET ROLE app; $Faults::table; CREATE TABLE priced AS SELECT 1 AS price");
+$origin->safe_psql('app', "SET ROLE app; $Faults::tables; CREATE TABLE priced AS SELECT 1 AS price");
 {
 	local @ENV{qw(LD_PRELOAD HP_WALL_CLOCK)} = ($ENV{WALL_CLOCK}, $clock);
 	$region->restart;
