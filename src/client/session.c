@@ -29,7 +29,6 @@ static uint8 scratch[SCRATCH_SIZE];
 static ClientSession *sessions;	/* all of this worker */
 static ClientSession **by_row;	/* client row number -> session */
 static int	count;
-static int	logins;				/* of them in SESSION_STARTING */
 static int	limit;				/* of them; 0 = hyperpool.max_clients alone */
 static ClientSession *handling; /* whose event is being handled, for sessions_after_error */
 static bool draining;
@@ -44,6 +43,7 @@ sessions_init(Reactor *reactor, int worker)
 	session_reactor = reactor;
 	session_worker = worker;
 	links_free_notes_by(session_free_note);
+	session_login_init();
 	session_cache_init();
 	by_row = MemoryContextAllocZero(TopMemoryContext, hyperpool_max_clients * sizeof(ClientSession *));
 }
@@ -55,12 +55,6 @@ session_take_row(ClientSession *s)
 	if (s->row)
 		by_row[client_row_number(s->row)] = s;
 	return s->row != NULL;
-}
-
-bool
-session_may_log_in(void)
-{
-	return logins <= hyperpool_login_backlog;
 }
 
 void
@@ -112,7 +106,6 @@ session_set_state(ClientSession *s, SessionState state)
 {
 	ClientState shown = row_state(state, s);
 
-	logins += (state == SESSION_STARTING) - (s->state == SESSION_STARTING);
 	s->state = state;
 	if (s->row && (s->row->state != shown || s->row->bound != s->bound))
 	{
@@ -179,7 +172,6 @@ session_make(int fd)
 		sessions->prev = s;
 	sessions = s;
 	count++;
-	logins++;
 	return s;
 }
 
@@ -480,7 +472,7 @@ on_time(ReactorTimer *timer)
 			session_close(s);
 	}
 	else if (s->state == SESSION_STARTING)
-		session_fatal(s, REFUSE_LOGIN_TIMEOUT, NULL);
+		session_login_late(s);
 	else if (s->state == SESSION_JOINED)
 		session_cache_wait_on(s);
 	else if (s->state == SESSION_RELAYING || (s->state == SESSION_IDLE && s->begin))

@@ -20,6 +20,7 @@
 #include "host/cancel.h"
 #include "host/gucs.h"
 #include "origin/catalog_internal.h"
+#include "origin/guard.h"
 
 #define MS				INT64CONST(1000)
 #define SECOND			INT64CONST(1000000)
@@ -62,6 +63,7 @@ struct CatalogWatch
 
 	WatchState	state;
 	PGconn	   *conn;
+	LoginGuard	guard;			/* of its login */
 	bool		for_write;
 	int64		deadline;		/* of what is under way */
 	int64		last_deadline;	/* which no progress moves */
@@ -415,7 +417,7 @@ is_ready(const CatalogWatch *w)
 }
 
 static void
-connect_step(CatalogWatch *w, const DirectoryCredential *credential, int64 now)
+poll_libpq(CatalogWatch *w, const DirectoryCredential *credential, int64 now)
 {
 	if (!is_ready(w))
 		return;
@@ -432,6 +434,22 @@ connect_step(CatalogWatch *w, const DirectoryCredential *credential, int64 now)
 			break;
 		default:
 			watch_fail(w, now, PQerrorMessage(w->conn), NULL);
+	}
+}
+
+static void
+connect_step(CatalogWatch *w, const DirectoryCredential *credential, int64 now)
+{
+	switch (guard_look(&w->guard, w->conn))
+	{
+		case GUARD_GO:
+			poll_libpq(w, credential, now);
+			break;
+		case GUARD_WAIT:
+			break;
+		case GUARD_REFUSE:
+			watch_fail(w, now, w->guard.refusal, NULL);
+			break;
 	}
 }
 

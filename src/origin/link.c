@@ -325,6 +325,28 @@ link_exchange_free(LinkExchange *e)
 	mem_free(e, sizeof(LinkExchange));
 }
 
+/* A Close of nothing. Not inside of a batch, whose rest would be looked at although it has failed. */
+bool
+link_ask_mark(OriginLink *link)
+{
+	LinkExchange *e = link_ask_own(link, PURPOSE_PING);
+
+	if (e == NULL || !link_note(e, ASK_CLOSE, ASK_FOR_US, 0, 0, NULL) || !link_note(e, ASK_SYNC, ASK_FOR_US, 0, 0, NULL))
+		return false;
+	message_put_named(&link->out, MSG_CLOSE, 'S', bytes_str("hyperpool_0"));
+	message_put_empty(&link->out, MSG_SYNC);
+	link_flush(link);
+	return true;
+}
+
+bool
+link_ask_apart(OriginLink *link)
+{
+	const LinkExchange *before = link->tail;
+
+	return before == NULL || before->x.unsure == 0 || before->x.phase != EXCHANGE_CLOSED || link_ask_mark(link);
+}
+
 LinkExchange *
 link_ask(OriginLink *link, void *owner, void (*on_message) (LinkExchange *e, const LinkNews *news))
 {
@@ -352,13 +374,29 @@ link_ask_own(OriginLink *link, LinkPurpose purpose)
 }
 
 bool
-link_note(LinkExchange *e, AskKind kind, AskFor whose, uint8 flags, uint32 number, void *note)
+link_note(LinkExchange *e, AskKind kind, AskFor whose, uint16 flags, uint32 number, void *note)
 {
 	if (!exchange_add(&e->x, kind, whose, flags, number, note))
 		return false;
 	if (kind == ASK_PARSE)
 		link_ride_note_parse(e->link, number);
 	return true;
+}
+
+void *
+link_find_note(const OriginLink *link, const void *owner, bool (*is_it) (void *arg, void *note), void *arg)
+{
+	for (const LinkExchange *e = link->head; e; e = e->next)
+	{
+		const Ask  *ask;
+
+		for (uint32 i = 0; e->owner == owner && (ask = exchange_pending(&e->x, i)) != NULL; i++)
+		{
+			if (ask->note && is_it(arg, ask->note))
+				return ask->note;
+		}
+	}
+	return NULL;
 }
 
 void

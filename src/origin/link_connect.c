@@ -13,12 +13,14 @@
 #include <sys/socket.h>
 
 #include "host/directory.h"
+#include "origin/guard.h"
 #include "origin/link_internal.h"
 
 typedef struct LinkConnect LinkConnect;
 
 struct LinkConnect
 {
+	LoginGuard	guard;
 	FILE	   *trace;
 	char		line[64];		/* the start of the trace line being written */
 	size_t		line_len;
@@ -97,6 +99,12 @@ link_connect_end(OriginLink *link)
 	explicit_bzero(connect, sizeof(LinkConnect));
 	mem_free(connect, sizeof(LinkConnect));
 	link->connect = NULL;
+}
+
+/* libpq would write it to the standard error output, which is the server's log, in the origin's own words and as often as it likes. */
+static void
+ignore_notice(void *arg, const char *message)
+{
 }
 
 /* ---- failure ---- */
@@ -241,8 +249,9 @@ wait_for(OriginLink *link, int events)
 	return false;
 }
 
-void
-link_connect_step(OriginLink *link)
+/* libpq reads and, if the origin is done, is taken over. */
+static void
+poll_libpq(OriginLink *link)
 {
 	PostgresPollingStatusType status;
 
@@ -265,6 +274,24 @@ link_connect_step(OriginLink *link)
 	}
 }
 
+void
+link_connect_step(OriginLink *link)
+{
+	LoginGuard *guard = &link->connect->guard;
+
+	switch (guard_look(guard, link->conn))
+	{
+		case GUARD_GO:
+			poll_libpq(link);
+			break;
+		case GUARD_WAIT:
+			break;
+		case GUARD_REFUSE:
+			link_break(link, guard->sqlstate, guard->refusal);
+			break;
+	}
+}
+
 bool
 link_connect_begin(OriginLink *link)
 {
@@ -281,6 +308,7 @@ link_connect_begin(OriginLink *link)
 		return false;
 	}
 	PQsetErrorVerbosity(link->conn, PQERRORS_VERBOSE);
+	PQsetNoticeProcessor(link->conn, ignore_notice, NULL);
 #ifndef LIBPQ_HAS_ASYNC_CANCEL
 	trace_begin(connect, link->conn);
 #endif

@@ -20,7 +20,7 @@ typedef enum LinkPurpose
 	PURPOSE_BEGIN,				/* begins the transaction of what is asked behind it; without a Sync */
 	PURPOSE_FAIL,				/* makes a failed transaction: its error is wanted */
 	PURPOSE_ROLLBACK,			/* ends what an abandoned client left open */
-	PURPOSE_PING				/* empty: its answer tells the round trip */
+	PURPOSE_PING				/* nothing: its answer tells the round trip, or that all before it has been answered */
 } LinkPurpose;
 
 typedef struct LinkParameter	/* a ParameterStatus of the origin */
@@ -63,7 +63,7 @@ struct OriginLink
 	uint32		depth;			/* exchanges of clients in flight */
 	uint64		work;			/* of them, by their paces */
 	int64		head_since;		/* when the oldest came to be it */
-	int64		rtt;			/* shortest answer lately, microseconds; 0 = none yet */
+	Way			way;
 	bool		stirred;		/* SHARED: a cancel was sent; nobody else boards until it has been given back */
 
 	/* the session at the origin */
@@ -125,6 +125,7 @@ extern void link_tell_ask(LinkExchange *e, const Ask *ask, LinkOutcome outcome);
 extern void link_not_fulfilled(LinkExchange *e, const Ask *ask, LinkOutcome outcome);
 extern void link_on_dropped(void *arg, const Ask *ask);	/* arg: the exchange; as exchange_answered wants it */
 extern void link_take_head(OriginLink *link);
+extern bool link_ask_mark(OriginLink *link);	/* behind an exchange that is unsure: its first answer ends that */
 extern void link_exchange_free(LinkExchange *e);
 
 /* link_ride.c */

@@ -185,7 +185,7 @@ struct LinkPool
 	int64		yield_until;
 	uint32		bound;
 	uint32		riding;			/* exchanges on shared links */
-	int64		rtt;			/* shortest answer of any of its links, microseconds; 0 = not known */
+	Way			way;			/* by the shortest of its links */
 	PoolPublished published;
 
 	/* greetings (pool_parameters.c) */

@@ -24,10 +24,12 @@
 #include "utils/wait_event.h"
 
 #include "net/resolve.h"
+#include "origin/guard.h"
 #include "origin/probe.h"
 
 #define OLDEST_VERSION	120000
 #define OPTIONS_EXTRA	16
+#define RECEIVES_MAX	100		/* for the answer to the test query */
 
 typedef struct Probe
 {
@@ -43,6 +45,8 @@ typedef struct Probe
 	bool		timed_out;		/* the last place did not answer in time */
 	int			error;			/* errno of the last place */
 	PGconn	   *conn;
+	LoginGuard	guard;			/* of its login */
+	bool		refused_login;	/* by the guard */
 	bool		tls_passed;		/* libpq's handshake was finished */
 	char		hosts[1024];	/* the places that can be tried, for libpq */
 	char		hostaddrs[1024];
@@ -505,9 +509,16 @@ poll_conn(Probe *p, PostgresPollingStatusType status)
 {
 	int			events = status == PGRES_POLLING_READING ? WL_SOCKET_READABLE : WL_SOCKET_WRITEABLE;
 
-	if (PQsocket(p->conn) < 0 || !wait_socket(p, PQsocket(p->conn), events))
-		return PGRES_POLLING_FAILED;
-	return PQconnectPoll(p->conn);
+	GuardVerdict verdict = GUARD_WAIT;
+
+	while (verdict == GUARD_WAIT)
+	{
+		if (PQsocket(p->conn) < 0 || !wait_socket(p, PQsocket(p->conn), events))
+			return PGRES_POLLING_FAILED;
+		verdict = guard_look(&p->guard, p->conn);
+	}
+	p->refused_login = verdict == GUARD_REFUSE;
+	return p->refused_login ? PGRES_POLLING_FAILED : PQconnectPoll(p->conn);
 }
 
 static void
@@ -518,6 +529,12 @@ end_conn(Probe *p)
 	p->conn = NULL;
 }
 
+/* libpq would write it to the server's log. */
+static void
+ignore_notice(void *arg, const char *message)
+{
+}
+
 static bool
 start_conn(Probe *p, const Keywords *k)
 {
@@ -525,6 +542,7 @@ start_conn(Probe *p, const Keywords *k)
 	if (p->conn == NULL)
 		ereport(ERROR, (errcode(ERRCODE_OUT_OF_MEMORY), errmsg("out of memory"), errhidestmt(true), errhidecontext(true)));
 	PQsetErrorVerbosity(p->conn, PQERRORS_VERBOSE);
+	PQsetNoticeProcessor(p->conn, ignore_notice, NULL);
 	return PQstatus(p->conn) != CONNECTION_BAD;
 }
 
@@ -652,13 +670,19 @@ tls_failed(Probe *p, const char *said)
 				"Check the ssl options of the connection string.");
 }
 
+static int
+code_of(const char *sqlstate)
+{
+	return MAKE_SQLSTATE(sqlstate[0], sqlstate[1], sqlstate[2], sqlstate[3], sqlstate[4]);
+}
+
 static bool
 refused_with(Probe *p, const char *sqlstate, const char *said)
 {
 	const char *origin = p->target->origin;
 	const char *user = p->target->user;
 	const char *dbname = option(p->target, "dbname");
-	int			code = MAKE_SQLSTATE(sqlstate[0], sqlstate[1], sqlstate[2], sqlstate[3], sqlstate[4]);
+	int			code = code_of(sqlstate);
 
 	if (code == ERRCODE_INVALID_PASSWORD)
 		return fail(p, PROBE_AUTHENTICATION, code, psprintf("password authentication failed for user \"%s\" at origin \"%s\"", user, origin), NULL,
@@ -680,6 +704,9 @@ libpq_failed(Probe *p)
 	const char *origin = p->target->origin;
 	char		sqlstate[6];
 
+	if (p->refused_login)
+		return fail(p, PROBE_AUTHENTICATION, code_of(p->guard.sqlstate), psprintf("could not log in to origin \"%s\"", origin),
+					p->guard.refusal, NULL);
 	if (find_sqlstate(PQerrorMessage(p->conn), sqlstate))
 		return refused_with(p, sqlstate, said);
 	if (PQconnectionNeedsPassword(p->conn))
@@ -730,19 +757,21 @@ query_failed(Probe *p, const PGresult *result)
 	int			code = ERRCODE_CONNECTION_FAILURE;
 
 	if (sqlstate != NULL && strlen(sqlstate) == 5)
-		code = MAKE_SQLSTATE(sqlstate[0], sqlstate[1], sqlstate[2], sqlstate[3], sqlstate[4]);
+		code = code_of(sqlstate);
 	return fail(p, PROBE_QUERY, code, psprintf("the test query failed at origin \"%s\"", p->target->origin),
 				said != NULL ? pstrdup(said) : first_line(PQerrorMessage(p->conn)), NULL);
 }
 
-/* The next result, waited for; NULL: no more, or the connection or the time is over (*over). */
+/* The next result, waited for; NULL: no more, or the connection, the time or our patience is over (*over). It is one number: libpq must not be given gigabytes to keep. */
 static PGresult *
 next_result(Probe *p, bool *over)
 {
+	int			receives = 0;
+
 	*over = false;
 	while (PQisBusy(p->conn))
 	{
-		if (!wait_socket(p, PQsocket(p->conn), WL_SOCKET_READABLE) || !PQconsumeInput(p->conn))
+		if (++receives > RECEIVES_MAX || !wait_socket(p, PQsocket(p->conn), WL_SOCKET_READABLE) || !PQconsumeInput(p->conn))
 		{
 			*over = true;
 			return NULL;

@@ -120,7 +120,7 @@ sub wait_until
 	return $got;
 }
 
-sub counter { my ($self, $name) = @_; return $self->sql("SELECT $name FROM hyperpool.stat_origins WHERE origin = 'app'"); }
+sub counter { my ($self, $name, $origin) = @_; $origin //= 'app'; return $self->sql("SELECT $name FROM hyperpool.stat_origins WHERE origin = '$origin'"); }
 
 # Asks until it rides on a shared link: by then it is known to be quick, however busy the machine is.
 sub ask_until_shared
