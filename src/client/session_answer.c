@@ -21,6 +21,19 @@ fault_is(const char *name)
 	return hyperpool_test_fault && hyperpool_test_fault[0] && strcmp(hyperpool_test_fault, name) == 0;
 }
 
+/* As if PostgreSQL's code had raised it, in whatever is going on: an ERROR now and then, or a FATAL much more seldom. */
+void
+session_fault_raise(void)
+{
+	static int	times;
+
+	times++;
+	if (fault_is("raise_error") && times % 211 == 0)
+		ereport(ERROR, (errcode(ERRCODE_INTERNAL_ERROR), errmsg("hyperpool.test_fault raises an error")));
+	if (fault_is("raise_fatal") && times % 2003 == 0)
+		ereport(FATAL, (errcode(ERRCODE_INTERNAL_ERROR), errmsg("hyperpool.test_fault ends the worker")));
+}
+
 /* Every seventh answer goes to the session that was served before. */
 static ClientSession *
 fault_owner(ClientSession *s)
@@ -43,6 +56,7 @@ pass_bytes(ClientSession *s, LinkExchange *e, Bytes bytes)
 	session_cache_bytes(s, e, bytes);
 	if (unlikely(hyperpool_test_fault && hyperpool_test_fault[0]))
 	{
+		session_fault_raise();
 		if (fault_is("versions_at_complete"))
 			session_writes_answered(s);
 		if (fault_is("swap_answers"))
@@ -136,8 +150,8 @@ pass_error_of_statement(ClientSession *s, const LinkNews *news)
 }
 
 /*
- * An error of PostgreSQL's parser or analysis (class 42), not from within a function (no context), before a byte of any other answer: nothing of the exchange was
- * executed.
+ * An error of PostgreSQL's parser or analysis (class 42, with the place in the text), not from within a function (no context), before a byte of any other answer: nothing of
+ * the exchange was executed. Without a place it may come from a function of C at work, behind one that has written by a connection of its own.
  */
 static bool
 is_refused_unrun(const LinkExchange *e, const LinkNews *news)
@@ -145,7 +159,7 @@ is_refused_unrun(const LinkExchange *e, const LinkNews *news)
 	Bytes		code = message_error_field(news->bytes, 'C');
 
 	return news->first && !(e->effects & (EFFECT_BEGIN | EFFECT_END)) && code.len == 5 && memcmp(code.data, "42", 2) == 0 &&
-		message_error_field(news->bytes, 'W').len == 0;
+		message_error_field(news->bytes, 'P').len > 0 && message_error_field(news->bytes, 'W').len == 0;
 }
 
 static bool
@@ -417,6 +431,7 @@ return_link(ClientSession *s)
 	s->holding_link = false;
 	s->link = NULL;
 	s->effects = 0;
+	s->shadowed = false;
 	s->timed_out = false;
 	session_set_timer(s, 0);
 	session_set_state(s, SESSION_IDLE);
@@ -467,6 +482,7 @@ session_unbind(ClientSession *s)
 	if (s->bound)
 		pool_count_bound(s->pool, -1);
 	s->bound = false;
+	s->shadowed = false;
 }
 
 static bool
@@ -777,6 +793,8 @@ session_on_message(LinkExchange *e, const LinkNews *news)
 {
 	ClientSession *s = e->owner;
 
+	if (unlikely(hyperpool_test_fault && hyperpool_test_fault[0]) && news->kind == LINK_END)
+		session_fault_raise();
 	switch (news->kind)
 	{
 		case LINK_BYTES:
@@ -834,8 +852,7 @@ refuse_with_failure(ClientSession *s)
 	counter_add(s->counters, COUNT_REFUSED, 1);
 	session_cache_abort(s);
 	buffer_free(&s->refusal);
-	message_put_error(&s->refusal, ANS_ERROR, "ERROR", sqlstate, text, NULL,
-					  "hyperpool could not connect to the origin. SELECT * FROM hyperpool.check_origin(...) shows the steps.");
+	message_put_error(&s->refusal, ANS_ERROR, "ERROR", sqlstate, text, NULL, HINT_NO_LINK);
 	session_set_state(s, SESSION_IDLE);
 	session_resume(s);
 }
@@ -862,7 +879,8 @@ session_on_checkout(PoolWaiter *waiter, OriginLink *link)
 	session_attach(s, link);
 	if (s->link == NULL)
 		return;					/* it broke at once; session_on_link_lost has seen to the rest */
-	s->ride_left = 0;			/* what is known of the catalog may have changed while it waited */
+	if (s->riding)
+		s->ride_left = 0;		/* what is known of the catalog may have changed while it waited */
 	session_resume(s);
 	/* its message was not one for the origin after all */
 	if (s->state == SESSION_IDLE && s->link == link && s->inflight == 0 && !s->bound && !s->reading)

@@ -674,6 +674,8 @@ session_refuses_type(ClientSession *s, uint8 type)
 SessionStep
 session_ask(ClientSession *s, const Frame *frame)
 {
+	if (unlikely(hyperpool_test_fault && hyperpool_test_fault[0]))
+		session_fault_raise();
 	if (frame->first)
 		return first_piece(s, frame);
 	if (s->piece == PIECE_FORWARD && s->link)

@@ -73,6 +73,7 @@ typedef struct ClientSession
 	bool		consuming;		/* session_consume is on the stack */
 	bool		skip_local;		/* an exchange was refused here: ignore all up to Sync */
 	bool		bound;			/* the link stays: session state that cannot be replayed */
+	bool		shadowed;		/* on its link something temporary has the name of something permanent */
 	bool		holding_link;	/* the link's reading is held: we do not take its answers */
 	bool		cancelled;		/* the client has asked to cancel what is running */
 	bool		timed_out;		/* query_timeout has cancelled what is running */
@@ -169,7 +170,10 @@ extern int	session_worker;
 extern Directory *session_directory;
 
 /* session.c */
-extern bool session_may_log_in(void);	/* false: hyperpool.login_backlog */
+/* What to do about an origin that no link can be opened to. */
+#define HINT_NO_LINK	"hyperpool could not connect to the origin. SELECT * FROM hyperpool.check_origin(...) shows the steps."
+
+extern bool session_has_descriptor(void);	/* is there a file for this one, which counts already? */
 extern bool session_take_row(ClientSession *s);	/* false: hyperpool.max_clients */
 extern void session_set_state(ClientSession *s, SessionState state);
 extern void session_resume(ClientSession *s);	/* goes on with what lies in `in`, and watches what is to be watched */
@@ -185,10 +189,12 @@ extern void session_arm(ClientSession *s);	/* the timer, for whichever limit com
 extern void session_set_timer(ClientSession *s, int64 after);	/* microseconds from now; 0 = none */
 
 /* session_login.c */
+extern void session_login_init(void);
 extern bool session_login_begin(ClientSession *s, const struct sockaddr_storage *from, bool local);
 extern void session_login_step(ClientSession *s, int events);
 extern void session_login_link(ClientSession *s, OriginLink *link); /* the pool's news while STARTING */
 extern void session_login_news(LinkExchange *e, const LinkNews *news);
+extern void session_login_late(ClientSession *s);	/* its timer has gone off */
 extern void session_login_end(ClientSession *s);
 
 /* session_facts.c */
@@ -370,6 +376,7 @@ extern void session_attach(ClientSession *s, OriginLink *link);
 extern bool session_settings_are_identity(const SettingsVector *settings);
 
 /* session_answer.c */
+extern void session_fault_raise(void);	/* hyperpool.test_fault */
 extern void session_on_message(LinkExchange *e, const LinkNews *news);
 extern void session_on_link_lost(void *owner);
 extern void session_on_checkout(PoolWaiter *waiter, OriginLink *link);

@@ -18,6 +18,8 @@
 #define CLOSE_WAIT		INT64CONST(5000000) /* for the origin's end of stream, microseconds */
 
 Reactor    *link_reactor;
+OriginLink *link_reading;
+static void *telling;			/* the owner who is being told something, or NULL */
 static void (*link_free_note) (void *note);
 
 static void link_close_timeout(ReactorTimer *timer);
@@ -404,11 +406,21 @@ link_disown(LinkExchange *e)
 	e->owner = NULL;
 }
 
+static void
+tell(LinkExchange *e, const LinkNews *news)
+{
+	void	   *before = telling;
+
+	telling = e->owner;
+	e->on_message(e, news);
+	telling = before;
+}
+
 void
 link_tell_owner(LinkExchange *e, const LinkNews *news)
 {
 	if (e->owner)
-		e->on_message(e, news);
+		tell(e, news);
 }
 
 void
@@ -417,7 +429,7 @@ link_tell_ask(LinkExchange *e, const Ask *ask, LinkOutcome outcome)
 	LinkNews	news = {.kind = LINK_ASK, .ask = ask, .outcome = outcome};
 
 	if (e->owner)
-		e->on_message(e, &news);
+		tell(e, &news);
 	else
 		link_free_note(ask->note);
 }
@@ -462,12 +474,7 @@ lose_head(OriginLink *link, bool behind)
 	news.unsent = link->unheeded || link->sent <= e->starts_at;
 	news.cut = frame_inside(&link->reader) && link->piece_passes;
 	link->piece_passes = false;
-	if (e->owner)
-	{
-		void		(*on_message) (LinkExchange *e, const LinkNews *news) = e->on_message;
-
-		on_message(e, &news);
-	}
+	link_tell_owner(e, &news);
 	link_exchange_free(e);
 }
 
@@ -510,6 +517,31 @@ link_break(OriginLink *link, const char *sqlstate, const char *text)
 	tell_pool(link, from);
 }
 
+void *
+links_interrupted(void)
+{
+	void	   *told = telling;
+
+	telling = NULL;
+	if (link_reading)
+		link_reading->poisoned = true;
+	return told;
+}
+
+void
+links_after_error(void)
+{
+	OriginLink *link = link_reading;
+
+	link_reading = NULL;
+	if (link == NULL)
+		return;
+	if (link->ended)
+		link_exchange_free(link->ended);
+	link->ended = NULL;
+	link_break(link, "XX000", "hyperpool met an error of its own while it read from the link");
+}
+
 void
 link_free(OriginLink *link)
 {
@@ -531,6 +563,12 @@ link_failure(const OriginLink *link, char sqlstate[6])
 {
 	strlcpy(sqlstate, link->sqlstate[0] ? link->sqlstate : "08006", 6);
 	return link->failure ? link->failure : "the link was lost";
+}
+
+bool
+link_hung(const OriginLink *link)
+{
+	return link->hung;
 }
 
 /* ---- writing ---- */

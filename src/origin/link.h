@@ -45,7 +45,7 @@ typedef struct LinkTarget
 	const char *const *values;
 	bool		require_password;	/* 2F003 unless the origin has asked for the password */
 	bool		pooled;			/* the origin is a transaction pooler */
-	int64		connect_timeout;	/* microseconds; 0 = none */
+	int64		connect_timeout;	/* of this attempt, microseconds; 0 = none */
 	uint32		max_statements;
 	StatementTable *statements;
 	SettingsTable *settings;
@@ -158,6 +158,13 @@ extern void link_close(OriginLink *link);
 extern void link_free(OriginLink *link);	/* after BROKEN only, by the pool */
 /* After a failure: SQLSTATE (5 characters) and text, from the origin or our own. */
 extern const char *link_failure(const OriginLink *link, char sqlstate[6]);
+/*
+ * An ERROR was caught that may have come through a link being read: what had been read of it is lost, and with it whose answer comes next. First the owner who was being told
+ * something then, or NULL: it is to give up the link, which is used by nobody any more. Then the link breaks.
+ */
+extern void *links_interrupted(void);
+extern void links_after_error(void);
+extern bool link_hung(const OriginLink *link);	/* it could not be opened because a place did not answer: others begin with the next place now */
 
 /* ---- sharing: a SHARED link has no holder, each exchange has its own ---- */
 /* What is on it; `worth` riding or not is the pool's business. */

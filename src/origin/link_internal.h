@@ -58,12 +58,13 @@ struct OriginLink
 	bool		held;			/* reading is held: the client does not take its answer */
 	LinkExchange *head;			/* oldest in flight */
 	LinkExchange *tail;
+	LinkExchange *ended;		/* off the FIFO, its owner is being told */
 
 	/* pace and sharing */
 	uint32		depth;			/* exchanges of clients in flight */
 	uint64		work;			/* of them, by their paces */
 	int64		head_since;		/* when the oldest came to be it */
-	int64		rtt;			/* shortest answer lately, microseconds; 0 = none yet */
+	Way			way;
 	bool		stirred;		/* SHARED: a cancel was sent; nobody else boards until it has been given back */
 
 	/* the session at the origin */
@@ -99,6 +100,7 @@ struct OriginLink
 	bool		has_key;
 
 	/* failure */
+	bool		hung;			/* CONNECTING: a place neither accepted nor refused in time */
 	char		sqlstate[6];
 	char	   *failure;		/* palloc'd text, or NULL */
 	ByteBuffer	last_error;		/* body of the ErrorResponse that ended it */
@@ -109,6 +111,7 @@ struct OriginLink
 };
 
 extern Reactor *link_reactor;
+extern OriginLink *link_reading;	/* whose bytes are being handled, or NULL */
 
 /* link.c */
 extern void link_set_state(OriginLink *link, LinkState state);

@@ -82,7 +82,9 @@ end_head(OriginLink *link)
 	link_take_head(link);
 	if (link->head == NULL)
 		link_statements_settle(link->statements);
+	link->ended = e;
 	link_tell_owner(e, &news);
+	link->ended = NULL;
 	link_exchange_free(e);
 	if (link->state == LINK_BROKEN)
 		return;
@@ -474,11 +476,9 @@ link_read(OriginLink *link)
 	link_watch(link);
 }
 
-void
-link_on_ready(ReactorSource *source, int events)
+static void
+on_ready(OriginLink *link, int events)
 {
-	OriginLink *link = (OriginLink *) source;
-
 	if (link->state == LINK_CONNECTING)
 	{
 		link_connect_step(link);
@@ -492,4 +492,14 @@ link_on_ready(ReactorSource *source, int events)
 	}
 	if ((events & REACTOR_READ) && !link->held)
 		link_read(link);
+}
+
+void
+link_on_ready(ReactorSource *source, int events)
+{
+	OriginLink *outer = link_reading;
+
+	link_reading = (OriginLink *) source;
+	on_ready(link_reading, events);
+	link_reading = outer;
 }
