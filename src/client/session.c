@@ -840,7 +840,7 @@ cancel(ClientSession *s)
 			break;
 		case SESSION_RELAYING:
 		case SESSION_LEAVING:
-			if (s->link == NULL || s->inflight == 0 || s->reading)
+			if (s->link == NULL || s->inflight == 0 || s->reading || s->ready_due)
 				break;
 			if (s->riding && session_ride_cancel(s, REFUSE_CANCELED))
 				break;

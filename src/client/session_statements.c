@@ -32,6 +32,8 @@ session_add_effects(ClientSession *s, uint32 effects)
 	s->tail->effects |= effects;
 	s->effects |= effects;
 	s->tail->x.may_copy |= session_may_copy(effects);
+	if (effects & EFFECT_RESETS)
+		session_settings_will_return(s);
 }
 
 /* The description that answers this note is to be kept in the cache too, if it is not there. */

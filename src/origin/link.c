@@ -211,6 +211,7 @@ let_go(OriginLink *link)
 	link->on_stray = NULL;
 	link->on_lost = NULL;
 	link->held = false;
+	link_release_parameters(link);
 	link_set_client(link, 0);
 }
 
