@@ -29,7 +29,7 @@ static uint8 scratch[SCRATCH_SIZE];
 static ClientSession *sessions;	/* all of this worker */
 static ClientSession **by_row;	/* client row number -> session */
 static int	count;
-static int	logins;				/* of them in SESSION_STARTING */
+static int	limit;				/* of them; 0 = hyperpool.max_clients alone */
 static ClientSession *handling; /* whose event is being handled, for sessions_after_error */
 static bool draining;
 
@@ -43,6 +43,7 @@ sessions_init(Reactor *reactor, int worker)
 	session_reactor = reactor;
 	session_worker = worker;
 	links_free_notes_by(session_free_note);
+	session_login_init();
 	session_cache_init();
 	by_row = MemoryContextAllocZero(TopMemoryContext, hyperpool_max_clients * sizeof(ClientSession *));
 }
@@ -56,16 +57,16 @@ session_take_row(ClientSession *s)
 	return s->row != NULL;
 }
 
-bool
-session_may_log_in(void)
+void
+sessions_limit(int most)
 {
-	return logins <= hyperpool_login_backlog;
+	limit = most;
 }
 
-int
-sessions_count(void)
+bool
+session_has_descriptor(void)
 {
-	return count;
+	return limit == 0 || count <= limit;
 }
 
 bool
@@ -105,7 +106,6 @@ session_set_state(ClientSession *s, SessionState state)
 {
 	ClientState shown = row_state(state, s);
 
-	logins += (state == SESSION_STARTING) - (s->state == SESSION_STARTING);
 	s->state = state;
 	if (s->row && (s->row->state != shown || s->row->bound != s->bound))
 	{
@@ -172,7 +172,6 @@ session_make(int fd)
 		sessions->prev = s;
 	sessions = s;
 	count++;
-	logins++;
 	return s;
 }
 
@@ -473,7 +472,7 @@ on_time(ReactorTimer *timer)
 			session_close(s);
 	}
 	else if (s->state == SESSION_STARTING)
-		session_fatal(s, REFUSE_LOGIN_TIMEOUT, NULL);
+		session_login_late(s);
 	else if (s->state == SESSION_JOINED)
 		session_cache_wait_on(s);
 	else if (s->state == SESSION_RELAYING || (s->state == SESSION_IDLE && s->begin))
@@ -924,7 +923,7 @@ sessions_drain(bool now)
 }
 
 void
-sessions_after_error(void)
+sessions_after_error(void *told)
 {
 	ClientSession *hit = handling;
 	ClientSession *next;
@@ -934,7 +933,7 @@ sessions_after_error(void)
 	for (ClientSession *s = sessions; s; s = next)
 	{
 		next = s->next;
-		if (s->state == SESSION_CLOSED || (s != hit && !s->consuming))
+		if (s->state == SESSION_CLOSED || (s != hit && s != told && !s->consuming))
 			continue;
 		s->consuming = false;
 		session_close(s);

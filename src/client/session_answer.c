@@ -21,6 +21,19 @@ fault_is(const char *name)
 	return hyperpool_test_fault && hyperpool_test_fault[0] && strcmp(hyperpool_test_fault, name) == 0;
 }
 
+/* As if PostgreSQL's code had raised it, in whatever is going on: an ERROR now and then, or a FATAL much more seldom. */
+void
+session_fault_raise(void)
+{
+	static int	times;
+
+	times++;
+	if (fault_is("raise_error") && times % 211 == 0)
+		ereport(ERROR, (errcode(ERRCODE_INTERNAL_ERROR), errmsg("hyperpool.test_fault raises an error")));
+	if (fault_is("raise_fatal") && times % 2003 == 0)
+		ereport(FATAL, (errcode(ERRCODE_INTERNAL_ERROR), errmsg("hyperpool.test_fault ends the worker")));
+}
+
 /* Every seventh answer goes to the session that was served before. */
 static ClientSession *
 fault_owner(ClientSession *s)
@@ -43,6 +56,7 @@ pass_bytes(ClientSession *s, LinkExchange *e, Bytes bytes)
 	session_cache_bytes(s, e, bytes);
 	if (unlikely(hyperpool_test_fault && hyperpool_test_fault[0]))
 	{
+		session_fault_raise();
 		if (fault_is("versions_at_complete"))
 			session_writes_answered(s);
 		if (fault_is("swap_answers"))
@@ -82,23 +96,50 @@ put_error_renamed(ClientSession *s, Bytes body, uint32 number, Bytes name)
 typedef struct Wanted
 {
 	ClientSession *s;
-	uint32		number;
+	const Ask  *ask;
 } Wanted;
 
 static bool
-is_number(void *arg, const Statement *statement)
+is_wanted(void *arg, Bytes name, const Statement *statement)
 {
 	const Wanted *wanted = arg;
 
-	return link_statements_find(link_statements(wanted->s->link), statement, wanted->s->settings) == wanted->number;
+	return session_name_tag(name) == wanted->ask->flags &&
+		link_statements_find(link_statements(wanted->s->link), statement, wanted->s->settings) == wanted->ask->number;
+}
+
+static Bytes
+wanted_of_note(Wanted *wanted, const SessionNote *note)
+{
+	Bytes		name = bytes_of(note->name, note->name_len);
+
+	if (note->what == NOTE_CLOSED)
+		return note->prior && is_wanted(wanted, name, note->prior) ? name : bytes_of(NULL, 0);
+	return names_find(&note->names, is_wanted, wanted);
+}
+
+static bool
+note_has_wanted(void *arg, void *note)
+{
+	return wanted_of_note(arg, note).len > 0;
+}
+
+/* What the client has called the statement of this ask: it may have taken the name away since, in the same write. */
+static Bytes
+name_in_ask(ClientSession *s, const Ask *ask)
+{
+	Wanted		wanted = {s, ask};
+	Bytes		name = names_find(&s->names, is_wanted, &wanted);
+	SessionNote *note = name.len > 0 ? NULL : link_find_note(s->link, s, note_has_wanted, &wanted);
+
+	return note ? wanted_of_note(&wanted, note) : name;
 }
 
 /* A Bind or Describe of a named statement failed: the text may name the statement, or it may have gone from the link. */
 static void
 pass_error_of_statement(ClientSession *s, const LinkNews *news)
 {
-	Wanted		wanted = {s, news->ask->number};
-	Bytes		name = names_of(&s->names, is_number, &wanted);
+	Bytes		name = name_in_ask(s, news->ask);
 
 	if (name.len > 0)
 		put_error_renamed(s, news->bytes, news->ask->number, name);
@@ -109,8 +150,8 @@ pass_error_of_statement(ClientSession *s, const LinkNews *news)
 }
 
 /*
- * An error of PostgreSQL's parser or analysis (class 42), not from within a function (no context), before a byte of any other answer: nothing of the exchange was
- * executed.
+ * An error of PostgreSQL's parser or analysis (class 42, with the place in the text), not from within a function (no context), before a byte of any other answer: nothing of
+ * the exchange was executed. Without a place it may come from a function of C at work, behind one that has written by a connection of its own.
  */
 static bool
 is_refused_unrun(const LinkExchange *e, const LinkNews *news)
@@ -118,7 +159,29 @@ is_refused_unrun(const LinkExchange *e, const LinkNews *news)
 	Bytes		code = message_error_field(news->bytes, 'C');
 
 	return news->first && !(e->effects & (EFFECT_BEGIN | EFFECT_END)) && code.len == 5 && memcmp(code.data, "42", 2) == 0 &&
-		message_error_field(news->bytes, 'W').len == 0;
+		message_error_field(news->bytes, 'P').len > 0 && message_error_field(news->bytes, 'W').len == 0;
+}
+
+static bool
+is_unnamed_of(void *arg, void *note)
+{
+	const SessionNote *n = note;
+
+	return n->what == NOTE_UNNAMED && n->prior && n->prior_in == arg;
+}
+
+/* A Parse of the unnamed statement that fails leaves none: also where a later one has been sent behind it and does not come to be. */
+static void
+forget_failed_unnamed(ClientSession *s, LinkExchange *e)
+{
+	SessionNote *later = link_find_note(s->link, s, is_unnamed_of, e);
+	Statement **failed = later ? &later->prior : s->unnamed_in == e ? &s->unnamed : NULL;
+
+	if (failed && *failed)
+	{
+		statement_unref(pools_statements(), *failed);
+		*failed = NULL;
+	}
 }
 
 static void
@@ -142,17 +205,24 @@ pass_error(ClientSession *s, LinkExchange *e, const LinkNews *news)
 	else
 		message_put(&s->out, ANS_ERROR, news->bytes);
 
-	/* a Parse of the unnamed statement that fails leaves none, unless a later one has been sent behind it */
-	if (news->ask && news->ask->kind == ASK_PARSE && news->ask->whose == ASK_FOR_CLIENT && news->ask->number == 0 && s->unnamed &&
-		s->unnamed_in == e && (note == NULL || note->what == NOTE_UNNAMED))
-	{
-		statement_unref(pools_statements(), s->unnamed);
-		s->unnamed = NULL;
-	}
+	if (news->ask && news->ask->kind == ASK_PARSE && news->ask->whose == ASK_FOR_CLIENT && news->ask->number == 0 &&
+		(note == NULL || note->what == NOTE_UNNAMED))
+		forget_failed_unnamed(s, e);
 	session_flush(s);
 }
 
 /* ---- notes ---- */
+
+/* The unnamed statement of before was not replaced. */
+static void
+bring_unnamed_back(ClientSession *s, SessionNote *note)
+{
+	if (s->unnamed)
+		statement_unref(pools_statements(), s->unnamed);
+	s->unnamed = note->prior;
+	s->unnamed_in = note->prior_in;
+	note->prior = NULL;
+}
 
 static void
 undo(ClientSession *s, SessionNote *note, LinkOutcome outcome)
@@ -173,12 +243,14 @@ undo(ClientSession *s, SessionNote *note, LinkOutcome outcome)
 			break;
 		case NOTE_UNNAMED:
 			/* the origin drops the old one before it looks at the new */
-			if (outcome == OUTCOME_FAILED)
-				break;
-			if (s->unnamed)
-				statement_unref(pools_statements(), s->unnamed);
-			s->unnamed = note->prior;
-			note->prior = NULL;
+			if (outcome != OUTCOME_FAILED)
+				bring_unnamed_back(s, note);
+			break;
+		case NOTE_EMPTIED:
+			s->emptying--;
+			names_put_back(&s->names, &note->names, pools_statements());
+			if (note->prior && outcome != OUTCOME_FAILED)
+				bring_unnamed_back(s, note);
 			break;
 		case NOTE_DEALLOCATE:
 		case NOTE_RENAMED:
@@ -246,6 +318,13 @@ fulfil(ClientSession *s, LinkExchange *e, SessionNote *note)
 		session_cache_end_description(buffer_view(&e->description), &note->fill, e->asked_at);
 		return;
 	}
+	if (note->what == NOTE_EMPTIED)
+	{
+		s->emptying--;
+		if (!s->emptied)
+			names_put_back(&s->names, &note->names, pools_statements());
+		s->emptied = false;
+	}
 	if (note->what != NOTE_DEALLOCATE || e->failed)
 		return;
 	gone = names_take(&s->names, bytes_of(note->name, note->name_len));
@@ -271,33 +350,44 @@ on_ask(ClientSession *s, LinkExchange *e, const LinkNews *news)
 
 /* ---- what was said about the session ---- */
 
+/* The names it had are gone. Where that was foreseen they have been taken away when it was asked, and the client may have given others since. */
 static void
-forget_statements(ClientSession *s)
+on_emptied(ClientSession *s)
 {
-	names_clear(&s->names, pools_statements());
+	if (s->emptying > 0)
+		s->emptied = true;
+	else
+		names_clear(&s->names, pools_statements());
+}
+
+/* Nothing is left of what it has set, or has made on its link; but for what comes behind in the same batch. */
+static void
+on_discarded(ClientSession *s, const LinkExchange *e)
+{
 	if (s->unnamed)
 		statement_unref(pools_statements(), s->unnamed);
 	s->unnamed = NULL;
+	settings_ref(s->startup_settings);
+	settings_unref(pools_settings(), s->settings);
+	s->settings = s->startup_settings;
+	s->cache_choice = s->startup_cache_choice;
+	s->max_age = s->startup_max_age;
+	session_unbind(s);
+	if (!(e->effects & EFFECT_BIND))
+		s->effects &= ~EFFECT_BIND;
 }
 
 static void
-on_tag(ClientSession *s, Bytes tag)
+on_tag(ClientSession *s, const LinkExchange *e, Bytes tag)
 {
-	if (bytes_equal_str(tag, "DEALLOCATE ALL"))
-	{
-		names_clear(&s->names, pools_statements());
-		link_discarded(s->link, false);
-	}
-	else if (bytes_equal_str(tag, "DISCARD ALL"))
-	{
-		forget_statements(s);
-		link_discarded(s->link, true);
-		settings_ref(s->startup_settings);
-		settings_unref(pools_settings(), s->settings);
-		s->settings = s->startup_settings;
-		s->cache_choice = s->startup_cache_choice;
-		s->max_age = s->startup_max_age;
-	}
+	bool		discarded = bytes_equal_str(tag, "DISCARD ALL");
+
+	if (!discarded && !bytes_equal_str(tag, "DEALLOCATE ALL"))
+		return;
+	on_emptied(s);
+	link_discarded(s->link, discarded);
+	if (discarded)
+		on_discarded(s, e);
 }
 
 static void
@@ -341,6 +431,7 @@ return_link(ClientSession *s)
 	s->holding_link = false;
 	s->link = NULL;
 	s->effects = 0;
+	s->shadowed = false;
 	s->timed_out = false;
 	session_set_timer(s, 0);
 	session_set_state(s, SESSION_IDLE);
@@ -391,16 +482,12 @@ session_unbind(ClientSession *s)
 	if (s->bound)
 		pool_count_bound(s->pool, -1);
 	s->bound = false;
+	s->shadowed = false;
 }
 
 static bool
-must_bind(ClientSession *s)
+must_bind(const ClientSession *s)
 {
-	if ((s->effects & EFFECT_UNBIND) && !(s->effects & EFFECT_BIND))
-	{
-		session_unbind(s);
-		s->effects &= ~EFFECT_UNBIND;
-	}
 	return s->bound || (s->effects & EFFECT_BIND) || pool_mode(s->pool) == POOL_SESSION;
 }
 
@@ -476,6 +563,9 @@ on_end(ClientSession *s, LinkExchange *e)
 		if (s->timed_out)
 			session_arm(s);
 		s->timed_out = false;
+		/* it has left in the middle of the next batch */
+		if (s->state == SESSION_LEAVING && session_is_half_said(s))
+			session_close_after_flush(s);
 		return;
 	}
 	s->holding_messages = false;
@@ -512,7 +602,9 @@ session_put_loss(ClientSession *s, LinkExchange *e, const LinkNews *news)
 		message_put_error_as(&s->out, news->bytes, "ERROR");
 	else
 		message_put_refusal(&s->out, "ERROR", REFUSE_LINK_LOST, pool_origin_name(s->pool));
-	if (e->x.phase == EXCHANGE_CLOSED)
+	if (exchange_is_unsure(&e->x))
+		;						/* all that is certain has been said */
+	else if (e->x.phase == EXCHANGE_CLOSED)
 		message_put_ready(&s->out, s->failed_transaction ? TX_FAILED : TX_IDLE);
 	else
 		s->skip_local = true;
@@ -571,11 +663,31 @@ repeat(ClientSession *s, LinkExchange *e, const LinkNews *news)
 	return true;
 }
 
+/* The origin has found no sense in what it was sent, as during a copy: these are the client's own messages, whose connection it would have been. */
+static bool
+is_out_of_step(const LinkNews *news)
+{
+	return news->bytes.len > 0 && message_error_is_fatal(news->bytes) && bytes_equal_str(message_error_field(news->bytes, 'C'), "08P01");
+}
+
+/* The origin waits for copy data. What the client has said instead has been held back, or was its last word. */
+static void
+on_no_data(ClientSession *s)
+{
+	if (s->state == SESSION_LEAVING)
+	{
+		session_terminate_link(s);
+		return;
+	}
+	s->holding_messages = false;
+	session_resume(s);
+}
+
 /* An exchange whose answer will not come. Its client stays connected. */
 static void
 on_lost(ClientSession *s, LinkExchange *e, const LinkNews *news)
 {
-	bool		in_transaction = link_status(e->link) != TX_IDLE || (s->effects & EFFECT_BEGIN) || s->failed_transaction;
+	bool		in_transaction = link_status(e->link) != TX_IDLE || (e->effects & EFFECT_BEGIN) || s->failed_transaction;
 
 	if (s->riding)
 	{
@@ -597,6 +709,12 @@ on_lost(ClientSession *s, LinkExchange *e, const LinkNews *news)
 	if (news->cut)
 	{
 		/* half a message has gone out: nothing can follow it */
+		session_close_after_flush(s);
+		return;
+	}
+	if (is_out_of_step(news))
+	{
+		message_put(&s->out, ANS_ERROR, news->bytes);
 		session_close_after_flush(s);
 		return;
 	}
@@ -664,6 +782,8 @@ session_on_message(LinkExchange *e, const LinkNews *news)
 {
 	ClientSession *s = e->owner;
 
+	if (unlikely(hyperpool_test_fault && hyperpool_test_fault[0]) && news->kind == LINK_END)
+		session_fault_raise();
 	switch (news->kind)
 	{
 		case LINK_BYTES:
@@ -677,7 +797,7 @@ session_on_message(LinkExchange *e, const LinkNews *news)
 			on_ask(s, e, news);
 			break;
 		case LINK_TAG:
-			on_tag(s, news->bytes);
+			on_tag(s, e, news->bytes);
 			break;
 		case LINK_PARAMETER:
 			on_parameter(s);
@@ -690,6 +810,9 @@ session_on_message(LinkExchange *e, const LinkNews *news)
 			break;
 		case LINK_LOST:
 			on_lost(s, e, news);
+			break;
+		case LINK_NO_DATA:
+			on_no_data(s);
 			break;
 		case LINK_MOVED:
 			session_ride_moved(s);
@@ -718,8 +841,7 @@ refuse_with_failure(ClientSession *s)
 	counter_add(s->counters, COUNT_REFUSED, 1);
 	session_cache_abort(s);
 	buffer_free(&s->refusal);
-	message_put_error(&s->refusal, ANS_ERROR, "ERROR", sqlstate, text, NULL,
-					  "hyperpool could not connect to the origin. SELECT * FROM hyperpool.check_origin(...) shows the steps.");
+	message_put_error(&s->refusal, ANS_ERROR, "ERROR", sqlstate, text, NULL, HINT_NO_LINK);
 	session_set_state(s, SESSION_IDLE);
 	session_resume(s);
 }
@@ -746,7 +868,8 @@ session_on_checkout(PoolWaiter *waiter, OriginLink *link)
 	session_attach(s, link);
 	if (s->link == NULL)
 		return;					/* it broke at once; session_on_link_lost has seen to the rest */
-	s->ride_left = 0;			/* what is known of the catalog may have changed while it waited */
+	if (s->riding)
+		s->ride_left = 0;		/* what is known of the catalog may have changed while it waited */
 	session_resume(s);
 	/* its message was not one for the origin after all */
 	if (s->state == SESSION_IDLE && s->link == link && s->inflight == 0 && !s->bound && !s->reading)

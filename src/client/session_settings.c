@@ -10,10 +10,12 @@
 #include "client/session_internal.h"
 
 /*
- * role and session_authorization are not in pg_settings. Custom settings (a.b) are not either; the analysis binds the link for them.
+ * role and session_authorization are not in pg_settings. Custom settings (a.b) are not either; the analysis binds the link for them. What SET TRANSACTION
+ * sets is there, and may look as if it were the session's, but no transaction begins with it.
  */
 static const char query[] =
 "SELECT name, setting FROM pg_catalog.pg_settings WHERE source = 'session' "
+"AND name NOT IN ('transaction_isolation', 'transaction_read_only', 'transaction_deferrable') "
 "UNION ALL SELECT 'session_authorization', session_user::text WHERE session_user::text <> $1 "
 "UNION ALL SELECT 'role', pg_catalog.current_setting('role') WHERE pg_catalog.current_setting('role') <> 'none'";
 
@@ -150,6 +152,7 @@ on_news(LinkExchange *e, const LinkNews *news)
 		case LINK_TAG:
 		case LINK_PARAMETER:
 		case LINK_SWALLOWED:
+		case LINK_NO_DATA:
 		case LINK_MOVED:
 			break;
 	}
@@ -166,11 +169,13 @@ ask_settings(LinkExchange *e, OriginLink *link)
 	message_put_parse(out, none, bytes_str(query), none);
 	message_put_bind_text(out, none, none, parameters, 1);
 	message_put_execute(out, none, 0);
+	message_put_named(out, MSG_CLOSE, 'S', none);	/* or the client would find it, if the link stays with it */
 	message_put_empty(out, MSG_SYNC);
-	link_set_unnamed(link, NULL);
+	link_unnamed_closed(link);
 	link_flush(link);
 	return link_note(e, ASK_PARSE, ASK_FOR_US, 0, 0, NULL) && link_note(e, ASK_BIND, ASK_FOR_US, 0, 0, NULL) &&
-		link_note(e, ASK_EXECUTE, ASK_FOR_CLIENT, 0, 0, NULL) && link_note(e, ASK_SYNC, ASK_FOR_US, 0, 0, NULL);
+		link_note(e, ASK_EXECUTE, ASK_FOR_CLIENT, 0, 0, NULL) && link_note(e, ASK_CLOSE, ASK_FOR_US, 0, 0, NULL) &&
+		link_note(e, ASK_SYNC, ASK_FOR_US, 0, 0, NULL);
 }
 
 bool

@@ -92,12 +92,22 @@ forget(ClientSession *s)
 
 /* ---- asked ---- */
 
+/* From now on its names may mean temporary objects of its own, with triggers, views and defaults that no catalog shows. */
+static void
+note_shadows(ClientSession *s, const Proof *proof)
+{
+	if (proof && proof->makes_temp && (proof->shadows || session_facts_state(s) != FACTS_FRESH))
+		s->shadowed = true;
+}
+
 /* What is known of closures counts only while the scout looks after the catalog. */
 static WritesWhat
 writes_what(const ClientSession *s, const Proof *proof, uint32 effects)
 {
 	if (proof == NULL)
 		return effects & (EFFECT_WRITES | EFFECT_UNKNOWN) ? WRITES_ANYTHING : WRITES_NOTHING;
+	if (s->shadowed && !(proof->writes == WRITES_NOTHING && (effects & (EFFECT_BEGIN | EFFECT_END | EFFECT_SETTINGS))))
+		return WRITES_ANYTHING;
 	if (proof->writes == WRITES_RELATIONS && (session_facts_state(s) != FACTS_FRESH || !session_proof_is_current(s, proof)))
 		return WRITES_ANYTHING;
 	return proof->writes;
@@ -125,6 +135,7 @@ session_writes_asked(ClientSession *s, const Proof *proof, uint32 effects)
 	WritesWhat	what;
 	int			before;
 
+	note_shadows(s, proof);
 	what = writes_what(s, proof, effects);
 	if (what != WRITES_NOTHING && s->writes == NULL && (s->writes = mem_zalloc(sizeof(SessionWrites))) == NULL)
 	{

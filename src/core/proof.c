@@ -462,6 +462,33 @@ draw_text_writes(Drawing *d)
 		d->writes_anything = true;
 }
 
+/* A temporary table is rows of the catalog alone, but for the event triggers that it sets off. */
+static void
+draw_event_triggers(Drawing *d)
+{
+	static const Mention event = {.kind = MENTION_FUNCTION};
+
+	if ((text_flags(d->statement) & TEXT_WRITES_CATALOG) != 0)
+		(void) draw_users(d, &event, SECTION_FUNCTIONS, RANK_FUNCTION, REASON_FUNCTION);
+}
+
+static bool
+is_known(const Drawing *d, FactsSection section, Bytes name)
+{
+	uint32_t	first;
+
+	return facts_find(d->facts, section, name, &first) > 0;
+}
+
+/* A table is a type too, and a name of pg_catalog no exception. */
+static void
+draw_temp(Drawing *d, const Mention *mention)
+{
+	d->proof->makes_temp = true;
+	if (is_known(d, SECTION_RELATIONS, mention->name) || is_known(d, SECTION_TYPES, mention->name) || is_known(d, SECTION_BUILTINS, mention->name))
+		d->proof->shadows = true;
+}
+
 static void
 draw_mention(Drawing *d, const Mention *mention)
 {
@@ -482,6 +509,9 @@ draw_mention(Drawing *d, const Mention *mention)
 			return;
 		case MENTION_FIELD:
 			draw_field(d, mention);
+			return;
+		case MENTION_TEMP:
+			draw_temp(d, mention);
 			return;
 	}
 	/* a kind of which nothing is known here */
@@ -528,6 +558,8 @@ draw_unknown(Drawing *d)
 	{
 		if (mention.kind == MENTION_WRITES)
 			d->writes_anything = true;
+		if (mention.kind == MENTION_TEMP)
+			d->proof->makes_temp = d->proof->shadows = true;
 		if (mention.kind == MENTION_FUNCTION && may_be_builtin(&mention) && builtin_class(mention.name) == BUILTIN_WRITES)
 			d->writes_anything = true;
 	}
@@ -623,7 +655,10 @@ proof_draw(const Facts *facts, const StatementFacts *statement, const CacheRule 
 	if (facts == NULL)
 		draw_unknown(&d);
 	else
+	{
 		draw_mentions(&d);
+		draw_event_triggers(&d);
+	}
 	draw_effects(&d);
 	if (d.writes_anything)
 		blame(&d, RANK_RELATION, REASON_FUNCTION, NULL);

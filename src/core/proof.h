@@ -49,6 +49,7 @@ typedef struct DatabaseSlots
 } DatabaseSlots;
 
 #define PROOF_SLOT_GLOBAL	0	/* host/versions' SLOT_GLOBAL */
+#define PROOF_EVENT_FUNCTION	""	/* schema and name of a function that whoever writes the catalog calls: no other has none */
 
 /* ---- the draft ---- */
 

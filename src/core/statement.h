@@ -61,7 +61,8 @@ typedef enum MentionKind
 	MENTION_FUNCTION = 'f',		/* a function or aggregate called by name */
 	MENTION_OPERATOR = 'o',
 	MENTION_TYPE = 't',			/* of a cast or a column list; without array brackets */
-	MENTION_FIELD = 'a'			/* the last part of a.b or (…).b: a column, or a function called like one */
+	MENTION_FIELD = 'a',		/* the last part of a.b or (…).b: a column, or a function called like one */
+	MENTION_TEMP = 'p'			/* made in pg_temp, where it stands before all others of its name; and what it will be a child of */
 } MentionKind;
 
 typedef enum TextFlag
@@ -174,6 +175,8 @@ typedef struct Proof
 	uint8_t		reason;			/* CacheReason: REASON_CACHEABLE, or why not */
 	uint8_t		writes;			/* WritesWhat */
 	bool		clean;			/* what it writes has no trigger, rule or function that could leave session state behind */
+	bool		makes_temp;		/* a temporary table, view or type */
+	bool		shadows;		/* it has the name of something permanent, which stands for the temporary one in what this session says from now on */
 	bool		dirties;		/* it may run what does, though that does not stand in its text: behind a view, a policy, an operator, a cast */
 	uint8_t		nreads;
 	uint8_t		nwritten;

@@ -120,6 +120,8 @@ mention_kind_name(MentionKind kind)
 			return "type";
 		case MENTION_FIELD:
 			return "field";
+		case MENTION_TEMP:
+			return "temporary";
 	}
 	return "unknown";
 }

@@ -171,10 +171,16 @@ operator_effects(List *name)
 }
 
 /* What a new relation changes but for data that nobody has read yet: a temporary one is seen in the catalogs alone. */
-static uint32
-new_relation_flag(const RangeVar *relation)
+static void
+note_new_relation(NameDraft *names, const RangeVar *relation)
 {
-	return is_temp_relation(relation) ? TEXT_WRITES_CATALOG : TEXT_WRITES_ANYTHING;
+	if (!is_temp_relation(relation))
+	{
+		names->flags |= TEXT_WRITES_ANYTHING;
+		return;
+	}
+	names->flags |= TEXT_WRITES_CATALOG;
+	analyze_mention_relation(names, MENTION_TEMP, relation);
 }
 
 /* A temporary table that its transaction drops binds nothing. */
@@ -194,7 +200,7 @@ find_in_select(const SelectStmt *select, Findings *found)
 	if (select->intoClause != NULL)
 	{
 		found->makes_table = true;
-		found->names->flags |= new_relation_flag(select->intoClause->rel);
+		note_new_relation(found->names, select->intoClause->rel);
 		found->effects |= new_table_effects(select->intoClause->rel, select->intoClause->onCommit);
 	}
 }
@@ -459,32 +465,65 @@ table_as_effects(const CreateTableAsStmt *stmt, NameDraft *names)
 		effects |= new_table_effects(stmt->into->rel, stmt->into->onCommit);
 	else
 		effects |= EFFECTS_WRITE;
-	names->flags |= stmt->into != NULL ? new_relation_flag(stmt->into->rel) : TEXT_WRITES_ANYTHING;
+	if (stmt->into != NULL)
+		note_new_relation(names, stmt->into->rel);
+	else
+		names->flags |= TEXT_WRITES_ANYTHING;
 	return effects | inner_effects(stmt->query, names);
 }
 
-/* Other objects may live in pg_temp too, and there they last as long as the session. */
+/* What a temporary child holds is read and written by the name of its parents too. */
+static void
+note_parents(NameDraft *names, const CreateStmt *stmt)
+{
+	ListCell   *cell;
+
+	if (!is_temp_relation(stmt->relation))
+		return;
+	foreach(cell, stmt->inhRelations)
+		analyze_mention_relation(names, MENTION_TEMP, lfirst_node(RangeVar, cell));
+}
+
 static bool
-makes_temp_object(Node *stmt)
+note_temp_relation(NameDraft *names, const RangeVar *relation)
+{
+	if (!is_temp_relation(relation))
+		return false;
+	analyze_mention_relation(names, MENTION_TEMP, relation);
+	return true;
+}
+
+static bool
+note_temp_name(NameDraft *names, List *parts)
+{
+	if (!is_temp_name(parts))
+		return false;
+	analyze_mention_name(names, MENTION_TEMP, parts);
+	return true;
+}
+
+/* Other objects may live in pg_temp too, and there they last as long as the session. A function there is not found by its bare name. */
+static bool
+makes_temp_object(Node *stmt, NameDraft *names)
 {
 	switch (nodeTag(stmt))
 	{
 		case T_ViewStmt:
-			return is_temp_relation(((ViewStmt *) stmt)->view);
+			return note_temp_relation(names, ((ViewStmt *) stmt)->view);
 		case T_CreateSeqStmt:
-			return is_temp_relation(((CreateSeqStmt *) stmt)->sequence);
+			return note_temp_relation(names, ((CreateSeqStmt *) stmt)->sequence);
 		case T_CompositeTypeStmt:
-			return is_temp_relation(((CompositeTypeStmt *) stmt)->typevar);
+			return note_temp_relation(names, ((CompositeTypeStmt *) stmt)->typevar);
 		case T_CreateFunctionStmt:
 			return is_temp_name(((CreateFunctionStmt *) stmt)->funcname);
 		case T_DefineStmt:
-			return is_temp_name(((DefineStmt *) stmt)->defnames);
+			return note_temp_name(names, ((DefineStmt *) stmt)->defnames);
 		case T_CreateEnumStmt:
-			return is_temp_name(((CreateEnumStmt *) stmt)->typeName);
+			return note_temp_name(names, ((CreateEnumStmt *) stmt)->typeName);
 		case T_CreateRangeStmt:
-			return is_temp_name(((CreateRangeStmt *) stmt)->typeName);
+			return note_temp_name(names, ((CreateRangeStmt *) stmt)->typeName);
 		case T_CreateDomainStmt:
-			return is_temp_name(((CreateDomainStmt *) stmt)->domainname);
+			return note_temp_name(names, ((CreateDomainStmt *) stmt)->domainname);
 		default:
 			return false;
 	}
@@ -494,7 +533,7 @@ makes_temp_object(Node *stmt)
 static uint32
 definition_effects(Node *stmt, NameDraft *names)
 {
-	if (makes_temp_object(stmt))
+	if (makes_temp_object(stmt, names))
 	{
 		names->flags |= TEXT_WRITES_CATALOG;
 		return EFFECT_BIND | EFFECT_WRITES | EFFECT_LOCKS;
@@ -512,7 +551,8 @@ other_effects(Node *stmt, const Reading *reading)
 	switch (nodeTag(stmt))
 	{
 		case T_CreateStmt:
-			names->flags |= new_relation_flag(((CreateStmt *) stmt)->relation);
+			note_new_relation(names, ((CreateStmt *) stmt)->relation);
+			note_parents(names, (CreateStmt *) stmt);
 			return EFFECT_LOCKS | new_table_effects(((CreateStmt *) stmt)->relation,
 													((CreateStmt *) stmt)->oncommit);
 		case T_CreateTableAsStmt:

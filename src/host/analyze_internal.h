@@ -50,6 +50,8 @@ typedef struct Findings
 /* Walks a raw tree of SELECT, INSERT, UPDATE, DELETE, MERGE or expressions, and adds to *found. Raises the walker's errors. */
 extern void analyze_walk(Node *node, Findings *found);
 extern void analyze_mention_relation(NameDraft *names, MentionKind kind, const RangeVar *relation);
+/* A possibly qualified name as a list of String nodes. */
+extern void analyze_mention_name(NameDraft *names, MentionKind kind, List *parts);
 extern void names_init(NameDraft *names);
 /* False: no memory. *out is NULL when there is nothing to tell. */
 extern bool names_finish(const NameDraft *names, Mentions **out);

@@ -142,9 +142,9 @@ names_finish(const NameDraft *names, Mentions **out)
 
 /* ---- kinds of names ---- */
 
-/* A possibly qualified name as a list of String nodes: its last part, and the schema before it. */
-static void
-add_qualified(NameDraft *names, MentionKind kind, List *parts)
+/* Its last part, and the schema before it. */
+void
+analyze_mention_name(NameDraft *names, MentionKind kind, List *parts)
 {
 	int			n = list_length(parts);
 	Node	   *name = n > 0 ? llast(parts) : NULL;
@@ -195,7 +195,7 @@ mention_range(const RangeVar *range, Findings *found)
 static void
 mention_type(const TypeName *type, NameDraft *names)
 {
-	add_qualified(names, MENTION_TYPE, type->names);
+	analyze_mention_name(names, MENTION_TYPE, type->names);
 	if (type->names != NIL && IsA(llast(type->names), String) && strcmp(strVal(llast(type->names)), "timetz") == 0)
 		names->flags |= TEXT_TIME;
 }
@@ -216,7 +216,7 @@ mention_operator(const A_Expr *expr, NameDraft *names)
 			add_name(names, MENTION_OPERATOR, NULL, ">");
 			break;
 		default:
-			add_qualified(names, MENTION_OPERATOR, expr->name);
+			analyze_mention_name(names, MENTION_OPERATOR, expr->name);
 			break;
 	}
 }
@@ -371,22 +371,22 @@ mention_node(Node *node, NameDraft *names)
 			look_at_select((SelectStmt *) node, names);
 			break;
 		case T_FuncCall:
-			add_qualified(names, MENTION_FUNCTION, ((FuncCall *) node)->funcname);
+			analyze_mention_name(names, MENTION_FUNCTION, ((FuncCall *) node)->funcname);
 			break;
 		case T_RangeTableSample:
-			add_qualified(names, MENTION_FUNCTION, ((RangeTableSample *) node)->method);
+			analyze_mention_name(names, MENTION_FUNCTION, ((RangeTableSample *) node)->method);
 			break;
 		case T_A_Expr:
 			mention_operator((A_Expr *) node, names);
 			break;
 		case T_SubLink:
 			if (((SubLink *) node)->operName != NIL)
-				add_qualified(names, MENTION_OPERATOR, ((SubLink *) node)->operName);
+				analyze_mention_name(names, MENTION_OPERATOR, ((SubLink *) node)->operName);
 			else if (((SubLink *) node)->subLinkType == ANY_SUBLINK)
 				add_name(names, MENTION_OPERATOR, NULL, "=");
 			break;
 		case T_SortBy:
-			add_qualified(names, MENTION_OPERATOR, ((SortBy *) node)->useOp);
+			analyze_mention_name(names, MENTION_OPERATOR, ((SortBy *) node)->useOp);
 			break;
 		case T_JoinExpr:
 			if (((JoinExpr *) node)->isNatural || ((JoinExpr *) node)->usingClause != NIL)

@@ -12,6 +12,7 @@
  */
 #include "postgres.h"
 
+#include <poll.h>
 #include <sys/socket.h>
 
 #include "utils/memutils.h"
@@ -19,6 +20,7 @@
 #include "host/cancel.h"
 #include "host/gucs.h"
 #include "origin/catalog_internal.h"
+#include "origin/guard.h"
 
 #define MS				INT64CONST(1000)
 #define SECOND			INT64CONST(1000000)
@@ -61,6 +63,7 @@ struct CatalogWatch
 
 	WatchState	state;
 	PGconn	   *conn;
+	LoginGuard	guard;			/* of its login */
 	bool		for_write;
 	int64		deadline;		/* of what is under way */
 	int64		last_deadline;	/* which no progress moves */
@@ -334,9 +337,9 @@ start_connection(const DirectoryOrigin *origin, const DirectoryCredential *crede
 
 /* The addresses are not there yet: the scout itself looks them up. */
 static bool
-have_addresses(CatalogWatch *w, int64 now, DirectoryAddresses *addresses)
+have_addresses(CatalogWatch *w, int64 now, DirectoryAddresses *addresses, int *places)
 {
-	directory_get_addresses(w->slot, addresses);
+	*places = directory_places_to_try(w->slot, addresses);
 	if (addresses->hosts[0] != '\0' || addresses->hostaddrs[0] != '\0')
 		return true;
 	if (addresses->failed)
@@ -350,13 +353,14 @@ static void
 watch_open(CatalogWatch *w, const DirectoryOrigin *origin, const DirectoryCredential *credential, int64 now)
 {
 	DirectoryAddresses addresses;
+	int			places;
 
 	if (credential == NULL)
 	{
 		watch_fail(w, now, "it has no credential", "Give it one with hyperpool.set_credential().");
 		return;
 	}
-	if (!have_addresses(w, now, &addresses))
+	if (!have_addresses(w, now, &addresses, &places))
 		return;
 	w->addresses = addresses.generation;
 	w->conn = start_connection(origin, credential, &addresses);
@@ -368,7 +372,8 @@ watch_open(CatalogWatch *w, const DirectoryOrigin *origin, const DirectoryCreden
 	PQsetNoticeProcessor(w->conn, ignore_notice, NULL);
 	w->state = WATCH_CONNECTING;
 	w->for_write = true;
-	w->deadline = w->last_deadline = now + (origin->connect_timeout > 0 ? origin->connect_timeout : CONNECT_FOR);
+	/* libpq stays with a place that does not answer: each gets its part of the time */
+	w->deadline = w->last_deadline = now + (origin->connect_timeout > 0 ? origin->connect_timeout : CONNECT_FOR) / places;
 }
 
 static void
@@ -387,8 +392,26 @@ connected(CatalogWatch *w, const DirectoryCredential *credential, int64 now)
 }
 
 static void
-connect_step(CatalogWatch *w, const DirectoryCredential *credential, int64 now)
+connecting_took_too_long(CatalogWatch *w, int64 now)
 {
+	directory_avoid_place(w->slot, PQhostaddr(w->conn), PQport(w->conn));
+	watch_fail(w, now, "timeout expired while connecting (connect_timeout)", NULL);
+}
+
+/* Steps are taken for many reasons. Asked before its time, libpq takes the connection for made and waits until it can write. */
+static bool
+is_ready(const CatalogWatch *w)
+{
+	struct pollfd what = {.fd = PQsocket(w->conn), .events = w->for_write ? POLLOUT : POLLIN};
+
+	return poll(&what, 1, 0) > 0;
+}
+
+static void
+poll_libpq(CatalogWatch *w, const DirectoryCredential *credential, int64 now)
+{
+	if (!is_ready(w))
+		return;
 	switch (PQconnectPoll(w->conn))
 	{
 		case PGRES_POLLING_READING:
@@ -402,6 +425,22 @@ connect_step(CatalogWatch *w, const DirectoryCredential *credential, int64 now)
 			break;
 		default:
 			watch_fail(w, now, PQerrorMessage(w->conn), NULL);
+	}
+}
+
+static void
+connect_step(CatalogWatch *w, const DirectoryCredential *credential, int64 now)
+{
+	switch (guard_look(&w->guard, w->conn))
+	{
+		case GUARD_GO:
+			poll_libpq(w, credential, now);
+			break;
+		case GUARD_WAIT:
+			break;
+		case GUARD_REFUSE:
+			watch_fail(w, now, w->guard.refusal, NULL);
+			break;
 	}
 }
 
@@ -931,7 +970,12 @@ catalog_watch_step(CatalogWatch *w, const DirectoryOrigin *origin, const Directo
 		see_addresses(w);
 	}
 	if ((w->state == WATCH_CONNECTING || w->state == WATCH_ASKING) && (now >= w->deadline || now >= w->last_deadline))
-		watch_fail(w, now, w->state == WATCH_CONNECTING ? "timeout expired while connecting (connect_timeout)" : "it did not answer in time", NULL);
+	{
+		if (w->state == WATCH_CONNECTING)
+			connecting_took_too_long(w, now);
+		else
+			watch_fail(w, now, "it did not answer in time", NULL);
+	}
 	if (w->state == WATCH_CLOSED)
 		closed_step(w, origin, credential, now);
 	else if (w->state == WATCH_CONNECTING)

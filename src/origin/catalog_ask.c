@@ -62,6 +62,7 @@ static const PrintPart print_parts[] = {
 	{"pg_rewrite", "x.oid", "x.ev_class not in " TEMP_RELATIONS},
 	{"pg_policy", "x.oid", "x.polrelid not in " TEMP_RELATIONS},
 	{"pg_trigger", "x.oid", "x.tgrelid not in " TEMP_RELATIONS},
+	{"pg_event_trigger", "x.oid", NULL},
 	{"pg_constraint", "x.oid", "x.connamespace not in " TEMP_SCHEMAS},
 	{"pg_inherits", "x.inhrelid::text || '.' || x.inhparent", "x.inhrelid not in " TEMP_RELATIONS},
 	{"pg_attrdef", "x.oid", "x.adrelid not in " TEMP_RELATIONS},
@@ -151,6 +152,7 @@ catalog_print_text(int version)
 	"union all select distinct 'c', '', a.attrelid::text, a.atttypid::text from pg_attribute a join pg_class c on c.oid = a.attrelid " \
 	"where a.attnum > 0 and not a.attisdropped and c.relkind in ('r', 'p', 'v', 'm', 'f') and c.relpersistence <> 't' and a.atttypid >= 16384 " \
 	"union all select distinct 't', '', g.tgrelid::text, g.tgfoid::text from pg_trigger g where not g.tgisinternal and g.tgenabled <> 'D' " \
+	"union all select distinct 'v', '', '0', e.evtfoid::text from pg_event_trigger e where e.evtenabled <> 'D' and e.evtevent <> 'login' " \
 	"union all select distinct 'a', '', p.oid::text, u.t::text from pg_proc p cross join lateral unnest(p.proargtypes::oid[]) u(t) where p.oid >= 16384 and u.t >= 16384 " \
 	"union all select distinct 'g', '', a.aggfnoid::oid::text, f.f::text from pg_aggregate a cross join lateral (values (a.aggtransfn::oid), (a.aggfinalfn::oid), (a.aggcombinefn::oid), " \
 	"(a.aggserialfn::oid), (a.aggdeserialfn::oid), (a.aggmtransfn::oid), (a.aggminvtransfn::oid), (a.aggmfinalfn::oid)) f(f) where a.aggfnoid::oid >= 16384 and f.f <> 0 "

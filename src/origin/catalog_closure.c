@@ -678,6 +678,21 @@ draft_type(const Closure *c, FactsDraft *draft, const CatalogType *t)
 		facts_draft_type(draft, schema, t->name, (NameClass) t->full);
 }
 
+/* Whoever makes something, if it is a temporary table, runs the event triggers unasked. */
+static void
+draft_events(const Closure *c, FactsDraft *draft)
+{
+	const CatalogEdge *e;
+
+	FOR_EDGES(c, e, PURPOSE_EVENT, InvalidOid)
+	{
+		const CatalogFunction *f = closure_find_function(c, e->to);
+
+		if (f == NULL || !closure_is_quiet(c, f))
+			facts_draft_function(draft, PROOF_EVENT_FUNCTION, PROOF_EVENT_FUNCTION, closure_class_of_function(c, e->to));
+	}
+}
+
 static void
 draft_all(Closure *c, FactsDraft *draft)
 {
@@ -691,6 +706,7 @@ draft_all(Closure *c, FactsDraft *draft)
 		draft_operator(c, draft, &c->operators[i]);
 	for (i = 0; i < c->read->types.count; i++)
 		draft_type(c, draft, &c->types[i]);
+	draft_events(c, draft);
 }
 
 /* ---- all of it ---- */
@@ -723,6 +739,15 @@ closure_init(Closure *c, CatalogRead *read)
 	c->stack_writes = array_of(read, sizeof(bool), c->room);
 }
 
+/* A damaged catalog: whichever of the two is found, the other may be worse. */
+static bool
+has_twice(const CatalogRead *read)
+{
+	return closure_has_twice(&read->relations, sizeof(CatalogRelation)) || closure_has_twice(&read->functions, sizeof(CatalogFunction)) ||
+		closure_has_twice(&read->types, sizeof(CatalogType)) || closure_has_twice(&read->operators, sizeof(CatalogOperator)) ||
+		closure_has_twice(&read->schemas, sizeof(CatalogSchema));
+}
+
 const char *
 catalog_publish(CatalogRead *read, int slot, const DirectoryOrigin *origin, const FactsIdentity *identity)
 {
@@ -731,7 +756,9 @@ catalog_publish(CatalogRead *read, int slot, const DirectoryOrigin *origin, cons
 	const char *failure = NULL;
 
 	closure_init(&closure, read);
-	if (closure_settle_classes(&closure))
+	if (has_twice(read))
+		failure = "the catalog has two objects of one OID";
+	else if (closure_settle_classes(&closure))
 	{
 		FactsDraft *draft = facts_draft();
 

@@ -103,6 +103,7 @@ typedef struct CatalogEdge
 #define PURPOSE_MAKE		'x' /* type, functions of users of the other casts to it */
 #define PURPOSE_PART		'e' /* type of a user, what it is made of */
 #define PURPOSE_PLAIN_CAST	's' /* 0, function of a user that casts between built-in types unasked */
+#define PURPOSE_EVENT		'v' /* 0, function of an event trigger */
 
 #define TAG_FUNCTION		'f'
 #define TAG_OPERATOR		'o'
@@ -210,6 +211,7 @@ typedef struct Closure
 
 /* catalog_classes.c */
 extern void *closure_sort_list(CatalogList *list, Size item);
+extern bool closure_has_twice(const CatalogList *list, Size item);	/* a sorted one: an OID */
 extern CatalogRelation *closure_find_relation(const Closure *c, Oid oid);
 extern CatalogFunction *closure_find_function(const Closure *c, Oid oid);
 extern CatalogType *closure_find_type(const Closure *c, Oid oid);

@@ -20,7 +20,7 @@ typedef enum LinkPurpose
 	PURPOSE_BEGIN,				/* begins the transaction of what is asked behind it; without a Sync */
 	PURPOSE_FAIL,				/* makes a failed transaction: its error is wanted */
 	PURPOSE_ROLLBACK,			/* ends what an abandoned client left open */
-	PURPOSE_PING				/* empty: its answer tells the round trip */
+	PURPOSE_PING				/* nothing: its answer tells the round trip, or that all before it has been answered */
 } LinkPurpose;
 
 typedef struct LinkParameter	/* a ParameterStatus of the origin */
@@ -57,12 +57,13 @@ struct OriginLink
 	bool		held;			/* reading is held: the client does not take its answer */
 	LinkExchange *head;			/* oldest in flight */
 	LinkExchange *tail;
+	LinkExchange *ended;		/* off the FIFO, its owner is being told */
 
 	/* pace and sharing */
 	uint32		depth;			/* exchanges of clients in flight */
 	uint64		work;			/* of them, by their paces */
 	int64		head_since;		/* when the oldest came to be it */
-	int64		rtt;			/* shortest answer lately, microseconds; 0 = none yet */
+	Way			way;
 	bool		stirred;		/* SHARED: a cancel was sent; nobody else boards until it has been given back */
 
 	/* the session at the origin */
@@ -97,6 +98,7 @@ struct OriginLink
 	bool		has_key;
 
 	/* failure */
+	bool		hung;			/* CONNECTING: a place neither accepted nor refused in time */
 	char		sqlstate[6];
 	char	   *failure;		/* palloc'd text, or NULL */
 	ByteBuffer	last_error;		/* body of the ErrorResponse that ended it */
@@ -107,6 +109,7 @@ struct OriginLink
 };
 
 extern Reactor *link_reactor;
+extern OriginLink *link_reading;	/* whose bytes are being handled, or NULL */
 
 /* link.c */
 extern void link_set_state(OriginLink *link, LinkState state);
@@ -122,6 +125,7 @@ extern void link_tell_ask(LinkExchange *e, const Ask *ask, LinkOutcome outcome);
 extern void link_not_fulfilled(LinkExchange *e, const Ask *ask, LinkOutcome outcome);
 extern void link_on_dropped(void *arg, const Ask *ask);	/* arg: the exchange; as exchange_answered wants it */
 extern void link_take_head(OriginLink *link);
+extern bool link_ask_mark(OriginLink *link);	/* behind an exchange that is unsure: its first answer ends that */
 extern void link_exchange_free(LinkExchange *e);
 
 /* link_ride.c */

@@ -227,9 +227,10 @@ link_apply_settings(OriginLink *link, const SettingsVector *vector)
 	settings_difference(from, vector, apply_one, &a);
 	a.identity = true;
 	settings_difference(from, vector, apply_one, &a);
+	message_put_named(&link->out, MSG_CLOSE, 'S', bytes_of("", 0));
 	message_put_empty(&link->out, MSG_SYNC);
-	a.failed |= !link_note(a.e, ASK_SYNC, ASK_FOR_US, 0, 0, NULL);
-	link_set_unnamed(link, NULL);
+	a.failed |= !link_note(a.e, ASK_CLOSE, ASK_FOR_US, 0, 0, NULL) || !link_note(a.e, ASK_SYNC, ASK_FOR_US, 0, 0, NULL);
+	link_unnamed_closed(link);
 	link_flush(link);
 	counter_add(link->target.counters, COUNT_SETTINGS_APPLIED, 1);
 	return !a.failed;

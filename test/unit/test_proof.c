@@ -380,6 +380,61 @@ TEST(dirty_reads)
 	buffer_free(&image);
 }
 
+/* What is temporary matters where something permanent has its name: from then on the session means the temporary one. */
+TEST(shadows)
+{
+	static const struct
+	{
+		const char *mentions;
+		bool		makes_temp;
+		bool		shadows;
+	}			cases[] = {
+		{"p nowhere", true, false}, {"p orders", true, true}, {"p pg_temp.orders", true, true}, {"p tdet", true, true}, {"p jsonb", true, true},
+		{"p nowhere;p view_now", true, true}, {"r orders", false, false}, {"f lower", false, false},
+	};
+	ByteBuffer	image = world_image();
+	const Facts *facts = proof_facts(image.data, buffer_len(&image));
+	StatementFacts statement = {.known = true, .kind = STATEMENT_OTHER, .effects = EFFECT_BIND | EFFECT_WRITES};
+	Proof		proof;
+	size_t		i;
+
+	for (i = 0; i < sizeof(cases) / sizeof(cases[0]); i++)
+	{
+		statement.mentions = make_mentions(cases[i].mentions, TEXT_WRITES_CATALOG);
+		proof_draw(facts, &statement, NULL, 0, &proof, NULL);
+		if (!CHECK(proof.makes_temp == cases[i].makes_temp) | !CHECK(proof.shadows == cases[i].shadows))
+			printf("# %s\n", cases[i].mentions);
+		proof_draw(NULL, &statement, NULL, 0, &proof, NULL);
+		CHECK(proof.shadows == cases[i].makes_temp);
+		mentions_free(statement.mentions);
+	}
+	buffer_free(&image);
+}
+
+/* An event trigger runs whenever the catalog is written, if it is for a temporary table. */
+TEST(event_triggers)
+{
+	static const Case temp = {C, STATEMENT_OTHER, EFFECT_BIND | EFFECT_WRITES, TEXT_WRITES_CATALOG, "p t", REASON_NOT_A_READ, "", "", ANY, false};
+	static const Case quiet = {C, STATEMENT_OTHER, EFFECT_BIND | EFFECT_WRITES, TEXT_WRITES_CATALOG, "p t", REASON_NOT_A_READ, "", "", WRITES_RELATIONS, "1002", false};
+	static const Case read = {C, STATEMENT_READ, 0, 0, "o =", REASON_CACHEABLE, "", FIXED, NONE, true};
+	NameClass	class;
+
+	for (class = NAME_DETERMINISTIC; class <= NAME_VOLATILE; class++)
+	{
+		ProofDraft *draft = proof_draft_create();
+		ByteBuffer	image = {0};
+		const Facts *facts;
+
+		proof_draft_function(draft, PROOF_EVENT_FUNCTION, PROOF_EVENT_FUNCTION, class);
+		CHECK(proof_draft_image(draft, &slots, &image));
+		facts = proof_facts(image.data, buffer_len(&image));
+		check_case(facts, class == NAME_VOLATILE ? &temp : &quiet, NULL, 0);
+		check_case(facts, &read, NULL, 0);
+		proof_draft_destroy(draft);
+		buffer_free(&image);
+	}
+}
+
 TEST(texts)
 {
 	static const Case cases[] = {
