@@ -131,6 +131,7 @@ find_sqlstate(const char *text, char sqlstate[6])
 	return text;
 }
 
+/* Where the origin has not said why, as from behind a relay that finds nobody, another place may be better. */
 static void
 connect_failed(OriginLink *link)
 {
@@ -138,6 +139,8 @@ connect_failed(OriginLink *link)
 	char		text[512];
 
 	strlcpy(text, find_sqlstate(PQerrorMessage(link->conn), sqlstate), sizeof(text));
+	if (strcmp(sqlstate, "08001") == 0)
+		directory_avoid_place(link->target.origin_slot, PQhostaddr(link->conn), PQport(link->conn));
 	text[strcspn(text, "\n")] = '\0';
 	link_break(link, sqlstate, text[0] ? text : "could not connect");
 }
@@ -148,7 +151,7 @@ connect_refused(ReactorTimer *timer)
 	connect_failed((OriginLink *) ((char *) timer - offsetof(OriginLink, timer)));
 }
 
-/* libpq would go on to the next place only if this one refused. */
+/* libpq goes on to the next place only if this one refuses. */
 static void
 connect_timed_out(ReactorTimer *timer)
 {
