@@ -419,8 +419,6 @@ is_ready(const CatalogWatch *w)
 static void
 poll_libpq(CatalogWatch *w, const DirectoryCredential *credential, int64 now)
 {
-	if (!is_ready(w))
-		return;
 	switch (PQconnectPoll(w->conn))
 	{
 		case PGRES_POLLING_READING:
@@ -440,6 +438,9 @@ poll_libpq(CatalogWatch *w, const DirectoryCredential *credential, int64 now)
 static void
 connect_step(CatalogWatch *w, const DirectoryCredential *credential, int64 now)
 {
+	/* before the look, which may take a record of TLS out of the socket */
+	if (!is_ready(w))
+		return;
 	switch (guard_look(&w->guard, w->conn))
 	{
 		case GUARD_GO:
