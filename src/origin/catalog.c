@@ -407,13 +407,16 @@ could_not_connect(CatalogWatch *w, int64 now, const char *why)
 	watch_fail(w, now, why, NULL);
 }
 
-/* Steps are taken for many reasons. Asked before its time, libpq takes the connection for made and waits until it can write. */
+/*
+ * Steps are taken for many reasons. Asked before it can write, libpq takes the connection for made and waits; asked before there is something to read it sees
+ * that by itself, and what TLS has read already no poll would tell of.
+ */
 static bool
 is_ready(const CatalogWatch *w)
 {
-	struct pollfd what = {.fd = PQsocket(w->conn), .events = w->for_write ? POLLOUT : POLLIN};
+	struct pollfd what = {.fd = PQsocket(w->conn), .events = POLLOUT};
 
-	return poll(&what, 1, 0) > 0;
+	return !w->for_write || poll(&what, 1, 0) > 0;
 }
 
 static void

@@ -131,7 +131,6 @@ find_sqlstate(const char *text, char sqlstate[6])
 	return text;
 }
 
-/* Where the origin has not said why, as from behind a relay that finds nobody, another place may be better. */
 static void
 connect_failed(OriginLink *link)
 {
@@ -139,9 +138,10 @@ connect_failed(OriginLink *link)
 	char		text[512];
 
 	strlcpy(text, find_sqlstate(PQerrorMessage(link->conn), sqlstate), sizeof(text));
+	text[strcspn(text, "\n")] = '\0';
+	/* libpq goes on to the next place only if this one refuses; a proxy whose server is gone accepts and closes */
 	if (strcmp(sqlstate, "08001") == 0)
 		directory_avoid_place(link->target.origin_slot, PQhostaddr(link->conn), PQport(link->conn));
-	text[strcspn(text, "\n")] = '\0';
 	link_break(link, sqlstate, text[0] ? text : "could not connect");
 }
 
