@@ -183,7 +183,11 @@ $(BUILD)/relay $(BUILD)/crowd: $(BUILD)/%: test/tools/%.c
 
 $(BUILD)/crowd: TOOL_LIBS = -lssl -lcrypto
 
-stage: all $(BUILD)/relay $(BUILD)/crowd
+$(BUILD)/wall_clock.so: test/tools/wall_clock.c
+	@mkdir -p $(@D)
+	$(CC) -std=gnu11 -O2 -g -Wall -Wextra $(WERROR) -shared -fPIC -o $@ $<
+
+stage: all $(BUILD)/relay $(BUILD)/crowd $(BUILD)/wall_clock.so
 	@rm -rf '$(STAGE)'
 	@$(MAKE) --no-print-directory -s install DESTDIR='$(STAGE)'
 
@@ -209,7 +213,7 @@ wire: stage
 # In sql/ a name with -- is an install script, one without is an input of pg_regress. LANG makes initdb choose UTF-8 (the test tools drop LC_ALL).
 REGRESS_TESTS ?= $(sort $(foreach f,$(wildcard sql/*.sql),$(if $(findstring --,$(f)),,$(basename $(notdir $(f))))))
 PROVE_TESTS     ?=
-TEST_ENV       = PG_CONFIG='$(PG_CONFIG)' LANG=C.UTF-8 LC_ALL=C.UTF-8 RELAY='$(CURDIR)/$(BUILD)/relay' CROWD='$(CURDIR)/$(BUILD)/crowd'
+TEST_ENV       = PG_CONFIG='$(PG_CONFIG)' LANG=C.UTF-8 LC_ALL=C.UTF-8 RELAY='$(CURDIR)/$(BUILD)/relay' CROWD='$(CURDIR)/$(BUILD)/crowd' WALL_CLOCK='$(CURDIR)/$(BUILD)/wall_clock.so'
 
 run-regress:
 	@test -n '$(REGRESS_TESTS)' || { echo 'no regress inputs in sql/' >&2; exit 1; }

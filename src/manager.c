@@ -50,6 +50,7 @@
 #include "host/gucs.h"
 #include "host/options.h"
 #include "host/store.h"
+#include "host/versions.h"
 #include "worker.h"
 
 #define LOOK_MS			1000	/* how often an idle manager hears of changes in catalogs; a message in the queue wakes nobody */
@@ -905,17 +906,18 @@ hear_of_changes(void)
 }
 
 static bool
-must_look(TimestampTz last, uint64 served)
+must_look(int64 last, uint64 served)
 {
 	if (catalogs_changed || hba_stale || directory_publication_asked() != served)
 		return true;
-	return TimestampDifferenceExceeds(last, GetCurrentTimestamp(), hyperpool_directory_refresh * 1000);
+	/* not by the time of day, which may be set back */
+	return versions_clock() - last >= hyperpool_directory_refresh * INT64CONST(1000000);
 }
 
 static void
 manager_loop(void)
 {
-	TimestampTz last = 0;
+	int64		last = 0;
 	long		pause = FIRST_RETRY_MS;
 	uint64		served = 0;
 
@@ -936,7 +938,7 @@ manager_loop(void)
 				continue;
 			}
 			pause = FIRST_RETRY_MS;
-			last = GetCurrentTimestamp();
+			last = versions_clock();
 			served = asked;
 		}
 		rest(LOOK_MS);

@@ -158,6 +158,80 @@ on_news(LinkExchange *e, const LinkNews *news)
 	}
 }
 
+/* ---- what RESET returns to ---- */
+
+/*
+ * RESET has undone at the origin what the client gave at login, and the origin reports what is set instead. That is not so for the client, nor does it last: it is told
+ * what has changed, and ReadyForQuery, when its settings are back on the link.
+ */
+void
+session_settings_will_return(ClientSession *s)
+{
+	s->tail->ready_held = s->startup_settings->count > 0 && !pool_origin_is_pooled(s->pool);
+}
+
+void
+session_tell_ready(ClientSession *s, uint8 status)
+{
+	s->ready_due = false;
+	if (s->link)
+	{
+		link_tell_parameters(s->link, &s->out);
+		session_note_parameters(s);
+	}
+	message_put_ready(&s->out, status);
+	session_flush(s);
+}
+
+/* Within a transaction it is as the origin says. */
+void
+session_settings_ended(ClientSession *s, const LinkExchange *e)
+{
+	if (e->x.status == TX_IDLE && s->inflight == 0)
+		s->ready_due = true;
+	else
+		session_tell_ready(s, e->x.status);
+}
+
+static void
+on_returned(LinkExchange *e, const LinkNews *news)
+{
+	ClientSession *s = e->owner;
+
+	if (news->kind == LINK_LOST)
+		s->inflight--;
+	if (news->kind != LINK_END)
+		return;
+	s->inflight--;
+	s->holding_messages = false;
+	session_quiet(s);
+	session_resume(s);
+}
+
+bool
+session_settings_return(ClientSession *s)
+{
+	LinkExchange *e;
+
+	if (link_settings(s->link) == s->settings)
+	{
+		session_tell_ready(s, TX_IDLE);
+		return false;
+	}
+	if (!link_apply_settings(s->link, s->settings) || (e = link_ask(s->link, s, on_returned)) == NULL || !link_note(e, ASK_SYNC, ASK_FOR_US, 0, 0, NULL))
+	{
+		link_break_now(s->link);
+		return true;
+	}
+	message_put_empty(link_outbound(s->link), MSG_SYNC);
+	link_flush(s->link);
+	s->inflight++;
+	s->holding_messages = true;
+	return true;
+}
+
+/* ---- asked ---- */
+
 static bool
 ask_settings(LinkExchange *e, OriginLink *link)
 {

@@ -296,6 +296,13 @@ option_of(const DirectoryOrigin *origin, const char *name)
 }
 
 static void
+keyword_unless_given(Keywords *k, const DirectoryOrigin *origin, const char *name, const char *value)
+{
+	if (option_of(origin, name) == NULL)
+		keyword(k, name, value);
+}
+
+static void
 fill_keywords(Keywords *k, const DirectoryOrigin *origin, const DirectoryCredential *credential, const DirectoryAddresses *addresses)
 {
 	int			i;
@@ -316,8 +323,10 @@ fill_keywords(Keywords *k, const DirectoryOrigin *origin, const DirectoryCredent
 	}
 	/* a place such as an endpoint's name may travel in the options */
 	keyword(k, "options", option_of(origin, "options"));
-	if (option_of(origin, "passfile") == NULL)
-		keyword(k, "passfile", "/dev/null/none");
+	keyword_unless_given(k, origin, "passfile", "/dev/null/none");
+	keyword_unless_given(k, origin, "keepalives_idle", "60");
+	keyword_unless_given(k, origin, "keepalives_interval", "15");
+	keyword_unless_given(k, origin, "keepalives_count", "4");
 }
 
 static PGconn *
@@ -326,7 +335,7 @@ start_connection(const DirectoryOrigin *origin, const DirectoryCredential *crede
 	Keywords	k = {NULL, NULL, 0};
 	PGconn	   *conn;
 
-	k.names = palloc0(sizeof(char *) * (origin->noptions + 16));
+	k.names = palloc0(sizeof(char *) * (origin->noptions + 16));	/* what is not the origin's, and the final NULL */
 	k.values = palloc0(sizeof(char *) * (origin->noptions + 16));
 	fill_keywords(&k, origin, credential, addresses);
 	conn = PQconnectStartParams(k.names, k.values, 0);

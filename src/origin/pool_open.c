@@ -10,7 +10,7 @@
 
 #include "origin/pool_internal.h"
 
-#define OPEN_EXTRA_OPTIONS	10	/* what is added to the origin's own, and the final NULL */
+#define OPEN_EXTRA_OPTIONS	13	/* what is added to the origin's own, and the final NULL */
 
 typedef struct OpenOptions
 {
@@ -193,6 +193,10 @@ options_fill(OpenOptions *o, const PoolConnection *c, const DirectoryAddresses *
 			options_put(o, c->options[i].name, c->options[i].value);
 	options_default(o, "application_name", "hyperpool");
 	options_default(o, "gssencmode", "disable");
+	/* a link whose network has died in silence shall not lie there for the system's two hours */
+	options_default(o, "keepalives_idle", "60");
+	options_default(o, "keepalives_interval", "15");
+	options_default(o, "keepalives_count", "4");
 	/* no file: the password file of the server's own account is not for the users of its credentials */
 	options_default(o, "passfile", "/dev/null/none");
 }

@@ -12,9 +12,9 @@ use RawClient;
 use Test::More;
 use Time::HiRes qw(sleep time);
 
-my $gateway = Gateway->new(relay => 1, options => q{pool_size => 6, cache => true});
+my $gateway = Gateway->new(relay => 1, workers => 2, options => q{pool_size => 6, cache => true});
 my $origin = $gateway->{origin};
-$origin->safe_psql('app', "SET ROLE app; $Faults::table");
+$origin->safe_psql('app', "SET ROLE app; $Faults::tables");
 $gateway->sql(q{SELECT hyperpool.refresh_catalog('app')});
 my $descriptors = Faults::other_descriptors($gateway);
 

@@ -16,7 +16,7 @@ use Time::HiRes qw(sleep time);
 
 my $gateway = Gateway->new(create => 0, origin_settings => "wal_level = replica\nmax_wal_senders = 5\nwal_sender_timeout = 2s\n");
 my $first_node = $gateway->{origin};
-$first_node->safe_psql('app', "SET ROLE app; $Faults::table");
+$first_node->safe_psql('app', "SET ROLE app; $Faults::tables");
 
 sub standby_of
 {

@@ -13,7 +13,7 @@ use Test::More;
 
 my $gateway = Gateway->new(options => 'pool_size => 4, cache => true');
 my ($origin, $region) = ($gateway->{origin}, $gateway->{region});
-$origin->safe_psql('app', "SET ROLE app; $Faults::table; CREATE TABLE kv AS SELECT i AS k, 'value-' || i AS v FROM generate_series(1, 100) i");
+$origin->safe_psql('app', "SET ROLE app; $Faults::tables");
 my $first = 0;
 my $descriptors = Faults::other_descriptors($gateway) + 2;
 
@@ -25,7 +25,7 @@ for my $fault (qw(raise_error raise_fatal))
 	Gateway::wait_until(sub { $gateway->can_enter('app') }, 1);
 	$gateway->sql(q{SELECT hyperpool.refresh_catalog('app')});
 	my ($worker) = $gateway->worker_pids;
-	my $crowd = Faults->new($gateway, clients => 12, first => $first, kinds => [qw(lookup read lookup lookup write lookup count lookup extended transaction lookup copy)]);
+	my $crowd = Faults->new($gateway, clients => 12, first => $first);
 	my $logged = sub { my @times = slurp_file($region->logfile) =~ /hyperpool.test_fault @{[ $fault eq 'raise_error' ? 'raises' : 'ends' ]}/g; return scalar @times; };
 	$crowd->run_until(sub { return $logged->() >= ($fault eq 'raise_error' ? 40 : 2); }, 40);
 	is($crowd->all_are_served, '', "$fault: all are served");
@@ -38,5 +38,13 @@ for my $fault (qw(raise_error raise_fatal))
 	is($region->safe_psql('postgres', 'SELECT pg_postmaster_start_time() > now() - interval $$1 hour$$'), 't', "$fault: the instance is up");
 	$first += 12;
 }
+
+# ---- would the account notice? ----
+$region->append_conf('postgresql.conf', "hyperpool.test_fault = 'swap_answers'");
+$region->restart;
+Gateway::wait_until(sub { $gateway->can_enter('app') }, 1);
+my $crowd = Faults->new($gateway, clients => 12, first => $first);
+$crowd->go_on(1);
+cmp_ok(scalar @{ $crowd->{wrong} }, '>', 0, 'answers that go to others are noticed: ' . ($crowd->{wrong}[0] // 'none'));
 unlike(slurp_file($region->logfile), qr/terminated by signal|TRAP:|PANIC:/, 'no process has crashed');
 done_testing();

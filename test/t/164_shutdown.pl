@@ -16,7 +16,7 @@ use Time::HiRes qw(sleep time);
 
 my $gateway = Gateway->new(relay => 1, workers => 2, settings => 'hyperpool.drain_timeout = 2s', options => 'pool_size => 6, cache => true');
 my ($origin, $region) = ($gateway->{origin}, $gateway->{region});
-$origin->safe_psql('app', "SET ROLE app; $Faults::table");
+$origin->safe_psql('app', "SET ROLE app; $Faults::tables");
 
 # pg_ctl beside this process, which goes on being the clients: (the process, when it began).
 sub begin_stop

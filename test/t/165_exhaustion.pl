@@ -18,7 +18,7 @@ plan skip_all => 'prlimit is not installed (util-linux)' unless $prlimit;
 
 my $gateway = Gateway->new(settings => "hyperpool.max_clients = 500\nhyperpool.max_links = 100\nhyperpool.worker_memory = 64MB", options => q{pool_size => 8, cache => true});
 my $origin = $gateway->{origin};
-$origin->safe_psql('app', "SET ROLE app; $Faults::table");
+$origin->safe_psql('app', "SET ROLE app; $Faults::tables");
 my $postmaster = (split /\n/, slurp_file($gateway->{region}->data_dir . '/postmaster.pid'))[0];
 
 

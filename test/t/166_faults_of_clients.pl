@@ -21,7 +21,7 @@ make_certificates($certificates);
 my $gateway = Gateway->new(options => q{pool_size => 8, cache => true, idle_transaction_timeout => '3s'},
 	settings => "ssl = on\nssl_cert_file = '$certificates/server.crt'\nssl_key_file = '$certificates/server.key'");
 my $origin = $gateway->{origin};
-$origin->safe_psql('app', "SET ROLE app; $Faults::table; CREATE TABLE large AS SELECT i, repeat(md5(i::text), 256) AS t FROM generate_series(1, 200) i");
+$origin->safe_psql('app', "SET ROLE app; $Faults::tables; CREATE TABLE large AS SELECT i, repeat(md5(i::text), 256) AS t FROM generate_series(1, 200) i");
 $gateway->sql(q{SELECT hyperpool.refresh_catalog('app')});
 my $way = Relay->new($gateway->{port});
 my $descriptors = Faults::other_descriptors($gateway);

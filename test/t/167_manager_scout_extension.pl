@@ -16,7 +16,7 @@ use Time::HiRes qw(sleep time);
 
 my $gateway = Gateway->new(options => 'pool_size => 6, cache => true');
 my $origin = $gateway->{origin};
-$origin->safe_psql('app', "SET ROLE app; $Faults::table; CREATE TABLE counted AS SELECT 1 AS i");
+$origin->safe_psql('app', "SET ROLE app; $Faults::tables; CREATE TABLE counted AS SELECT 1 AS i");
 Cached::learn($gateway);
 my $descriptors = Faults::other_descriptors($gateway);
 my %pid = map { $_ => $gateway->sql("SELECT pid FROM pg_stat_activity WHERE backend_type = 'hyperpool $_'") } qw(manager scout);

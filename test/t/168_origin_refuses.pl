@@ -26,7 +26,7 @@ my $gateway = Gateway->new(options => q{pool_size => 6, cache => true}, settings
 	origin_settings => "$tls\nssl_cert_file = '$dir/at_origin.crt'\nwal_level = replica\nmax_connections = 24\nsuperuser_reserved_connections = 3\n",
 	connection => "sslmode=verify-full sslrootcert=$dir/ca.crt");
 my $origin = $gateway->{origin};
-$origin->safe_psql('app', "SET ROLE app; $Faults::table");
+$origin->safe_psql('app', "SET ROLE app; $Faults::tables");
 my $descriptors = Faults::other_descriptors($gateway);
 
 sub reconnect { $gateway->sql(q{SELECT hyperpool.restart_origin('app')}); }

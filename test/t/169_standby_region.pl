@@ -15,7 +15,7 @@ use Time::HiRes qw(sleep time);
 
 my $gateway = Gateway->new(options => 'pool_size => 6, cache => true', settings => "wal_level = replica\nmax_wal_senders = 5");
 my ($origin, $primary) = ($gateway->{origin}, $gateway->{region});
-$origin->safe_psql('app', "SET ROLE app; $Faults::table");
+$origin->safe_psql('app', "SET ROLE app; $Faults::tables");
 
 my $standby = PostgreSQL::Test::Cluster->new('standby');
 my $port = PostgreSQL::Test::Cluster::get_free_port();

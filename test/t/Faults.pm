@@ -13,7 +13,8 @@ use Time::HiRes qw(sleep time);
 
 our @EXPORT_OK = qw(nothing_is_left);
 
-our $table = q{CREATE TABLE ledger (client int, turn int, note text); CREATE INDEX ON ledger (client)};
+our $tables = q{CREATE TABLE ledger (client int, turn int, note text); CREATE INDEX ON ledger (client);
+CREATE TABLE kv AS SELECT i AS k, 'value-' || i AS v FROM generate_series(1, 100) i};
 
 # How the answers to what breaks may begin: the origin is lost or cannot be reached (08), ends or starts (57P01, 57P02, 57P03), and what follows in a
 # transaction that has failed.
@@ -27,7 +28,7 @@ sub new
 
 	$self->{slow} //= 0.01;
 	$self->{first} //= 0;
-	$self->{kinds} //= [qw(read write count extended transaction copy)];
+	$self->{kinds} //= [qw(read lookup write lookup count lookup extended lookup transaction lookup copy)];
 	$self->{clients} = [ map { { number => $self->{first} + $_, turn => 0, confirmed => {}, denied => {}, unknown => {} } } 1 .. $o{clients} // 10 ];
 	$self->enter($_) for @{ $self->{clients} };
 	return $self;
@@ -53,7 +54,7 @@ my %steps = (
 		my $token = "r$c->{number}-" . ++$c->{asked};
 		return [ simple("SELECT '$token'"), sub { return is_row($_[0], $token); } ];
 	},
-	# of a table `kv`, each time another text: it rides with those of others
+	# each time another text: it rides on a link with those of others
 	lookup => sub {
 		my ($self, $c) = @_;
 		my ($token, $k) = ("l$c->{number}-" . ++$c->{asked}, 1 + $c->{asked} % 100);
