@@ -23,8 +23,10 @@ is_hard(Bytes challenge)
 	FUZZ_CHECK(challenge.len < sizeof(text));
 	memcpy(text, challenge.data, challenge.len);
 	text[challenge.len] = '\0';
+	if (strlen(text) != challenge.len)
+		return false;			/* libpq takes no zero in it */
 	at = strrchr(text, ',');
-	if (strlen(text) != challenge.len || at == NULL || strncmp(at, ",i=", 3) != 0)
+	if (at == NULL || strncmp(at, ",i=", 3) != 0)
 		return true;
 	rounds = strtoll(at + 3, &end, 10);
 	return end == at + 3 || *end != '\0' || rounds > MAX_ROUNDS;
