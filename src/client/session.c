@@ -20,6 +20,7 @@
 
 #define SCRATCH_SIZE	(64 * 1024)
 #define READ_STEP		(16 * 1024)
+#define STATEMENTS_WHEN_FULL	100	/* names of one client */
 
 Reactor    *session_reactor;
 int			session_worker;
@@ -69,10 +70,29 @@ session_has_descriptor(void)
 	return limit == 0 || count <= limit;
 }
 
+/* At hyperpool.worker_memory nobody is accepted, and those that are there are kept short. */
+static bool
+is_full(void)
+{
+	return mem_used() >= (size_t) hyperpool_worker_memory * 1024 * 1024;
+}
+
 bool
 sessions_accepting(void)
 {
-	return !draining && mem_used() < (size_t) hyperpool_worker_memory * 1024 * 1024;
+	return !draining && !is_full();
+}
+
+uint32
+session_max_statements(void)
+{
+	return is_full() ? Min(hyperpool_max_session_statements, STATEMENTS_WHEN_FULL) : hyperpool_max_session_statements;
+}
+
+size_t
+session_high_water(void)
+{
+	return is_full() ? READ_STEP : SESSION_HIGH_WATER;
 }
 
 /* ---- states ---- */
@@ -533,11 +553,11 @@ watch(ClientSession *s)
 
 /* ---- reading ---- */
 
-/* Statements are wanted whole, to be remembered and understood; everything else may come in pieces. */
+/* Statements are wanted whole, to be remembered and understood, while there is memory; everything else may come in pieces. */
 static size_t
 whole_max(const ClientSession *s, Bytes in)
 {
-	if (!frame_inside(&s->reader) && in.len > 0 && (in.data[0] == MSG_PARSE || in.data[0] == MSG_QUERY))
+	if (!is_full() && !frame_inside(&s->reader) && in.len > 0 && (in.data[0] == MSG_PARSE || in.data[0] == MSG_QUERY))
 		return Max((size_t) hyperpool_max_statement_size * 1024, SESSION_WHOLE_MAX);
 	return SESSION_WHOLE_MAX;
 }
@@ -820,7 +840,7 @@ cancel(ClientSession *s)
 			break;
 		case SESSION_RELAYING:
 		case SESSION_LEAVING:
-			if (s->link == NULL || s->inflight == 0 || s->reading)
+			if (s->link == NULL || s->inflight == 0 || s->reading || s->ready_due)
 				break;
 			if (s->riding && session_ride_cancel(s, REFUSE_CANCELED))
 				break;

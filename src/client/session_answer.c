@@ -390,8 +390,8 @@ on_tag(ClientSession *s, const LinkExchange *e, Bytes tag)
 		on_discarded(s, e);
 }
 
-static void
-on_parameter(ClientSession *s)
+void
+session_note_parameters(ClientSession *s)
 {
 	const char *encoding = link_parameter(s->link, "client_encoding");
 	const char *conforming = link_parameter(s->link, "standard_conforming_strings");
@@ -494,7 +494,7 @@ must_bind(const ClientSession *s)
 void
 session_quiet(ClientSession *s)
 {
-	if (s->state == SESSION_LEAVING)
+	if (s->state == SESSION_LEAVING && !s->ready_due)
 	{
 		session_close_after_flush(s);
 		return;
@@ -513,6 +513,13 @@ session_quiet(ClientSession *s)
 	}
 	if ((s->effects & EFFECT_SETTINGS) && !pool_origin_is_pooled(s->pool) && session_settings_read(s))
 		return;
+	if (s->ready_due && session_settings_return(s))
+		return;
+	if (s->state == SESSION_LEAVING)
+	{
+		session_close_after_flush(s);
+		return;
+	}
 	counter_add(s->counters, COUNT_TRANSACTIONS, 1);
 	counter_add(s->counters, COUNT_TRANSACTION_US, reactor_now(session_reactor) - s->active_since);
 	if (must_bind(s))
@@ -558,6 +565,8 @@ on_end(ClientSession *s, LinkExchange *e)
 	s->answered_at = reactor_now(session_reactor);
 	s->inflight--;
 	session_writes_ended(s, e->x.status, e->effects, e->unrun);
+	if (e->ready_held && !e->muted)
+		session_settings_ended(s, e);
 	if (s->inflight > 0)
 	{
 		if (s->timed_out)
@@ -762,6 +771,8 @@ session_on_link_lost(void *owner)
 		session_fatal(s, REFUSE_LINK_LOST, pool_origin_name(s->pool));
 		return;
 	}
+	if (s->ready_due)
+		session_tell_ready(s, TX_IDLE);
 	if (in_transaction)
 		s->failed_transaction = true;
 	s->loss_told = false;
@@ -800,7 +811,7 @@ session_on_message(LinkExchange *e, const LinkNews *news)
 			on_tag(s, e, news->bytes);
 			break;
 		case LINK_PARAMETER:
-			on_parameter(s);
+			session_note_parameters(s);
 			break;
 		case LINK_SWALLOWED:
 			session_cache_swallowed(s, e, news->bytes);

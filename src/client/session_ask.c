@@ -209,6 +209,8 @@ begin_exchange(ClientSession *s, uint8 type)
 	s->tail->reason = reason_to_ask(s);
 	s->tail->x.may_copy = session_may_copy(s->effects);	/* by a portal bound before */
 	s->inflight++;
+	if (s->effects & EFFECT_RESETS)
+		session_settings_will_return(s);
 	session_ride_begun(s);
 	session_cache_begun(s);
 	if (s->state != SESSION_RELAYING || s->inflight == 1)

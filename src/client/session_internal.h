@@ -94,6 +94,7 @@ typedef struct ClientSession
 	bool		next_uses_unnamed;	/* so does the one found to ride */
 	bool		alone;			/* the next exchange does not ride */
 	bool		holding_messages;	/* until the exchange in flight has ended */
+	bool		ready_due;		/* its client waits for ReadyForQuery until what was given at login is back */
 	uint16		risky;			/* asks in flight that give or take names */
 	uint16		emptying;		/* of them, those that take all names away (NOTE_EMPTIED) */
 	bool		emptied;		/* the oldest of these has gone well */
@@ -173,6 +174,8 @@ extern Directory *session_directory;
 #define HINT_NO_LINK	"hyperpool could not connect to the origin. SELECT * FROM hyperpool.check_origin(...) shows the steps."
 
 extern bool session_has_descriptor(void);	/* is there a file for this one, which counts already? */
+extern uint32 session_max_statements(void);	/* that a client may name now */
+extern size_t session_high_water(void);	/* of what is replayed, now */
 extern bool session_take_row(ClientSession *s);	/* false: hyperpool.max_clients */
 extern void session_set_state(ClientSession *s, SessionState state);
 extern void session_resume(ClientSession *s);	/* goes on with what lies in `in`, and watches what is to be watched */
@@ -385,6 +388,7 @@ extern bool session_put_back_asked(ClientSession *s);	/* in front of `in`; false
 extern bool session_may_repeat(const ClientSession *s, const LinkExchange *e, const LinkNews *news);
 extern void session_put_loss(ClientSession *s, LinkExchange *e, const LinkNews *news);	/* the error that says so, and ReadyForQuery, to whom it is owed */
 extern void session_unbind(ClientSession *s);
+extern void session_note_parameters(ClientSession *s);	/* what the origin has reported about how SQL is to be read */
 extern void session_quiet(ClientSession *s);	/* nothing is in flight any more: return the link, or keep it */
 
 /* session_note: what an ask may have to undo or complete when it is answered or dropped. */
@@ -430,5 +434,9 @@ extern void session_free_note(void *note);
 /* session_settings.c */
 extern bool session_settings_read(ClientSession *s);	/* asks the origin what is set now; session_quiet is called again when known */
 extern void session_settings_forget(ClientSession *s);
+extern void session_settings_will_return(ClientSession *s); /* its newest exchange may undo what was given at login */
+extern void session_settings_ended(ClientSession *s, const LinkExchange *e);	/* such an exchange has ended */
+extern bool session_settings_return(ClientSession *s);	/* false: nothing is to be put back; else session_quiet is called again when it is */
+extern void session_tell_ready(ClientSession *s, uint8 status);
 
 #endif

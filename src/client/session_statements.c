@@ -32,6 +32,8 @@ session_add_effects(ClientSession *s, uint32 effects)
 	s->tail->effects |= effects;
 	s->effects |= effects;
 	s->tail->x.may_copy |= session_may_copy(effects);
+	if (effects & EFFECT_RESETS)
+		session_settings_will_return(s);
 }
 
 /* The description that answers this note is to be kept in the cache too, if it is not there. */
@@ -389,7 +391,7 @@ session_ask_parse(ClientSession *s, const Frame *frame)
 		session_add_effects(s, EFFECTS_OF_THE_UNSEEN);
 		return session_forward(s, frame, 0);
 	}
-	if (m.name.len > 0 && s->names.count >= (uint32) hyperpool_max_session_statements)
+	if (m.name.len > 0 && s->names.count >= session_max_statements())
 	{
 		session_fatal(s, REFUSE_TOO_MANY_STATEMENTS, NULL);
 		return STEP_GONE;

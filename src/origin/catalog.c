@@ -401,10 +401,10 @@ connected(CatalogWatch *w, const DirectoryCredential *credential, int64 now)
 }
 
 static void
-connecting_took_too_long(CatalogWatch *w, int64 now)
+could_not_connect(CatalogWatch *w, int64 now, const char *why)
 {
 	directory_avoid_place(w->slot, PQhostaddr(w->conn), PQport(w->conn));
-	watch_fail(w, now, "timeout expired while connecting (connect_timeout)", NULL);
+	watch_fail(w, now, why, NULL);
 }
 
 /*
@@ -422,8 +422,6 @@ is_ready(const CatalogWatch *w)
 static void
 poll_libpq(CatalogWatch *w, const DirectoryCredential *credential, int64 now)
 {
-	if (!is_ready(w))
-		return;
 	switch (PQconnectPoll(w->conn))
 	{
 		case PGRES_POLLING_READING:
@@ -436,13 +434,16 @@ poll_libpq(CatalogWatch *w, const DirectoryCredential *credential, int64 now)
 			connected(w, credential, now);
 			break;
 		default:
-			watch_fail(w, now, PQerrorMessage(w->conn), NULL);
+			could_not_connect(w, now, PQerrorMessage(w->conn));
 	}
 }
 
 static void
 connect_step(CatalogWatch *w, const DirectoryCredential *credential, int64 now)
 {
+	/* before the look, which may take a record of TLS out of the socket */
+	if (!is_ready(w))
+		return;
 	switch (guard_look(&w->guard, w->conn))
 	{
 		case GUARD_GO:
@@ -984,7 +985,7 @@ catalog_watch_step(CatalogWatch *w, const DirectoryOrigin *origin, const Directo
 	if ((w->state == WATCH_CONNECTING || w->state == WATCH_ASKING) && (now >= w->deadline || now >= w->last_deadline))
 	{
 		if (w->state == WATCH_CONNECTING)
-			connecting_took_too_long(w, now);
+			could_not_connect(w, now, "timeout expired while connecting (connect_timeout)");
 		else
 			watch_fail(w, now, "it did not answer in time", NULL);
 	}

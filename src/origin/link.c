@@ -211,6 +211,7 @@ let_go(OriginLink *link)
 	link->on_stray = NULL;
 	link->on_lost = NULL;
 	link->held = false;
+	link_release_parameters(link);
 	link_set_client(link, 0);
 }
 
@@ -722,7 +723,7 @@ half_said(const OriginLink *link)
 {
 	const LinkExchange *e = link->tail;
 
-	return e && e->purpose == PURPOSE_CLIENT && (e->x.phase == EXCHANGE_OPEN || e->x.copy_in);
+	return e && e->purpose == PURPOSE_CLIENT && (e->x.phase == EXCHANGE_EMPTY || e->x.phase == EXCHANGE_OPEN || e->x.copy_in);
 }
 
 void

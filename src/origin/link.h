@@ -64,7 +64,7 @@ typedef enum LinkNewsKind
 	LINK_ERROR,					/* an ErrorResponse of the origin: `bytes` is its body; ask: the one it ended */
 	LINK_ASK,					/* an ask with a note is over: see outcome */
 	LINK_TAG,					/* a CommandComplete passed: `bytes` is its tag (it comes in LINK_BYTES too) */
-	LINK_PARAMETER,				/* a ParameterStatus passed (it comes in LINK_BYTES too) */
+	LINK_PARAMETER,				/* a ParameterStatus passed (it comes in LINK_BYTES too, unless ready_held) */
 	LINK_SWALLOWED,				/* a RowDescription that the client did not ask for, whole: `bytes` is its body; if e->tell_swallowed */
 	LINK_END,					/* ReadyForQuery passed, the exchange is done: status. It is freed after this call returns */
 	LINK_LOST,					/* the link broke: the exchange is over and freed after this call; `bytes` is the body of the origin's own
@@ -111,6 +111,7 @@ struct LinkExchange
 	bool		muted;			/* the owner has told its client an error of its own: nothing more of the answer is wanted */
 	bool		ended;			/* its client has said goodbye, or begun something else, behind it, which the origin has not been sent: LINK_NO_DATA if it was a copy */
 	bool		tell_swallowed; /* the owner wants LINK_SWALLOWED */
+	bool		ready_held;		/* the owner tells its client ReadyForQuery itself, and before it what parameters have changed (link_tell_parameters) */
 	bool		keep_description;	/* the owner wants `description` */
 	bool		describing;		/* its ParameterDescription has come, what follows has not */
 	Shape		shape;			/* of the statement that was described last */
@@ -236,6 +237,8 @@ extern bool link_applying(const OriginLink *link);	/* its answer has not come ye
 /* The parameters the origin has reported, in order: appended as ParameterStatus messages. */
 extern void link_put_parameters(const OriginLink *link, ByteBuffer *out);
 extern const char *link_parameter(const OriginLink *link, const char *name);	/* or NULL */
+/* Appends the parameters that have changed since its client was told last, if that was put off: see ready_held. */
+extern void link_tell_parameters(OriginLink *link, ByteBuffer *out);
 
 /* ---- statements ---- */
 extern LinkStatements *link_statements(OriginLink *link);

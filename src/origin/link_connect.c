@@ -151,7 +151,7 @@ connect_refused(ReactorTimer *timer)
 	connect_failed((OriginLink *) ((char *) timer - offsetof(OriginLink, timer)));
 }
 
-/* libpq would go on to the next place only if this one refused. */
+/* libpq goes on to the next place only if this one refuses. */
 static void
 connect_timed_out(ReactorTimer *timer)
 {

@@ -27,6 +27,7 @@ typedef struct LinkParameter	/* a ParameterStatus of the origin */
 {
 	char	   *name;
 	char	   *value;
+	char	   *told;			/* parameters_held: what its client believes; NULL: the value */
 } LinkParameter;
 
 #define LINK_MAX_PARAMETERS	64	/* reported by one origin; more are passed on but not remembered */
@@ -74,6 +75,7 @@ struct OriginLink
 	uint32		applying;		/* settings exchanges in flight */
 	LinkParameter parameters[LINK_MAX_PARAMETERS];
 	uint32		nparameters;
+	bool		parameters_held;	/* from the answer to an exchange that is ready_held until link_tell_parameters */
 	LinkStatements *statements;
 	Statement  *unnamed;
 	uint32		unnamed_asked;	/* Parses of it sent and not answered */
@@ -142,6 +144,7 @@ extern void link_connect_end(OriginLink *link);	/* frees what only connecting ne
 
 /* link_session.c */
 extern void link_note_parameter(OriginLink *link, Bytes name, Bytes value);
+extern void link_release_parameters(OriginLink *link);	/* nobody is to be told any more */
 extern void link_free_session(OriginLink *link);
 extern bool link_ask_reset(OriginLink *link);
 extern bool link_ask_rollback(OriginLink *link);

@@ -115,17 +115,22 @@ static bool
 on_asynchronous(OriginLink *link, const Frame *frame, Run *run)
 {
 	LinkExchange *e = link->head;
-	bool		passes = e && e->owner && e->purpose == PURPOSE_CLIENT;
+	bool		is_clients = e && e->owner && e->purpose == PURPOSE_CLIENT;
+	bool		held;
+	bool		passes;
 	Bytes		name,
 				value;
 
+	link->parameters_held |= is_clients && e->ready_held;
+	held = link->parameters_held && frame->type == ANS_PARAMETER_STATUS;
+	passes = is_clients && !held;
 	switch (frame->type)
 	{
 		case ANS_PARAMETER_STATUS:
 			if (frame->last && message_read_parameter_status(frame->body, &name, &value))
 			{
 				link_note_parameter(link, name, value);
-				if (passes)
+				if (is_clients)
 				{
 					LinkNews	news = {.kind = LINK_PARAMETER};
 
@@ -145,7 +150,7 @@ on_asynchronous(OriginLink *link, const Frame *frame, Run *run)
 	else
 	{
 		run_deliver(e, run);
-		if (link->on_stray && link->on_stray(link->stray_owner, frame->raw))
+		if (!held && link->on_stray && link->on_stray(link->stray_owner, frame->raw))
 			link->piece_passes = false;
 		else if (frame->type != ANS_PARAMETER_STATUS)
 			counter_add(link->target.counters, COUNT_NOTICES_DROPPED, 1);
@@ -292,8 +297,9 @@ on_answer(OriginLink *link, const Frame *frame, Run *run)
 	switch (verdict)
 	{
 		case ANSWER_PASS:
-			link->piece_passes = true;
-			run_extend(run, frame->raw);
+			link->piece_passes = frame->type != ANS_READY || !e->ready_held;
+			if (link->piece_passes)
+				run_extend(run, frame->raw);
 			if (frame->type == ANS_PARAMETER_DESCRIPTION || e->describing)
 				note_shape(e, frame);
 			break;

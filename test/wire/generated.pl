@@ -29,13 +29,14 @@ use FindBin;
 use lib $FindBin::RealBin;
 use Conversation;
 use Getopt::Long qw(GetOptions);
+use List::Util qw(max min);
 use Live;
 use Oracle;
 use Test::More;
 use Time::HiRes qw(time);
 
 my %o = (seeds => '', seconds => 60, connections => 1, steps => 12, together => 1, repeat => 1);
-my (@rules, $player);
+my (@rules, $player, %count);
 our @through;
 my $patience_in_shrinking = $ENV{HP_SHRINK_SECONDS} // 60;
 my $may_be_shrunk = 3;
@@ -68,17 +69,31 @@ sub something_is_left
 	return "links are not idle: $play->{errors}";
 }
 
+# What PostgreSQL itself says comes at once, or, when it is asked again, perhaps not at all.
+sub patience_for_direct { return $o{repeat} > 1 ? 3000 : max(3000, $ENV{HP_TIMEOUT}); }
+
+sub play_direct
+{
+	my ($path) = @_;
+	local $ENV{HP_TIMEOUT} = patience_for_direct();
+	return play($player, $ENV{HP_DIRECT}, $path, repeated());
+}
+
+# Does the script wait for what will not come the second time, such as the success of an insert? Then nothing is said about it.
+sub cannot_be_repeated { my ($direct) = @_; return $o{repeat} > 1 && $direct->{status} != 0; }
+
 sub are_alike
 {
 	my ($direct, $gateway, $for_it) = @_;
 	return !$gateway->{left} && $direct->{status} == 0 && $gateway->{status} == 0 && same($for_it, $direct->{lines}, $gateway->{lines});
 }
 
-# (did the plays end well and alike, direct, gateway, rules), by the first way where they did not.
+# (did the plays end well and alike, direct, gateway, rules), by the first way where they did not; undef: it cannot be played.
 sub judge
 {
 	my ($path) = @_;
-	my $direct = play($player, $ENV{HP_DIRECT}, $path, repeated());
+	my $direct = play_direct($path);
+	return undef if cannot_be_repeated($direct);
 	note_version(@{ $direct->{lines} });
 	my @for_it = rules_of_script($path, @rules);
 	my $gateway;
@@ -96,7 +111,7 @@ sub judge_patiently
 {
 	my ($path) = @_;
 	my ($alike, @plays) = judge($path);
-	return ($alike, @plays) if $alike || $o{first} || ($plays[0]{status} == 0 && $plays[1]{status} == 0);
+	return ($alike, @plays) if $alike || !@plays || $o{first} || ($plays[0]{status} == 0 && $plays[1]{status} == 0);
 	local $ENV{HP_TIMEOUT} = 4 * $ENV{HP_TIMEOUT};
 	return judge($path);
 }
@@ -116,16 +131,20 @@ sub signature
 	return join ' ', $gateway->{status}, map { /^\w+(. \S+(?: S="\w+".*?C="\w+")?)/ ? $1 : 'end' } map { $_->[$i] // '' } $one, $other;
 }
 
-# What is left, if it still fails in the same way.
+# What is left, if it still fails in the same way, in so many tries.
 sub still_fails
 {
-	my ($signature, $left, @end) = @_;
+	my ($tries, $signature, $left, @end) = @_;
 	my $script = Live::settled($player, $ENV{HP_LIVE}, @$left, @end) or return undef;
 	spew(path_of('smaller'), @$script);
-	# each try on new links: what the one before has left there is not its doing
-	play($player, $ENV{HP_DIRECT}, path_of('clean'));
-	my ($alike, @plays) = judge(path_of('smaller'));
-	return !$alike && $plays[0]{status} == 0 && signature(@plays) eq $signature ? $left : undef;
+	for (1 .. $tries)
+	{
+		# each on new links: what the one before has left there is not its doing
+		play($player, $ENV{HP_DIRECT}, path_of('clean'));
+		my ($alike, @plays) = judge(path_of('smaller'));
+		return $left if defined $alike && !$alike && $plays[0]{status} == 0 && signature(@plays) eq $signature;
+	}
+	return undef;
 }
 
 # Drops runs of lines, long ones first, then shorter ones, as long as it still fails.
@@ -136,12 +155,14 @@ sub shrunk
 	# how it leaves stays as it is: the end of a half-said batch is another matter
 	my @end;
 	unshift @end, pop @lines while @lines && grep { $_ eq '# leaves' } @lines;
+	local $ENV{HP_TIMEOUT} = min(1500, $ENV{HP_TIMEOUT});
+	my $tries = (2 == grep { still_fails(1, $signature, \@lines, @end) } 1 .. 2) ? 1 : 4;
 	for (my $size = int(@lines / 2) || 1; $size >= 1; $size = int($size / 2))
 	{
 		for (my $from = 0; $from < @lines && time() < $until;)
 		{
 			my %without = map { $_ => 1 } grep { $_ < @lines && !is_fixed($lines[$_]) } $from .. $from + $size - 1;
-			my $left = %without ? still_fails($signature, [ map { $without{$_} ? () : $lines[$_] } 0 .. $#lines ], @end) : undef;
+			my $left = %without ? still_fails($tries, $signature, [ map { $without{$_} ? () : $lines[$_] } 0 .. $#lines ], @end) : undef;
 			@lines = @$left if $left;
 			$from += $size if !$left;
 		}
@@ -165,7 +186,7 @@ sub show_script
 	spew("$o{keep}/$name.wire", @$script) if $o{keep};
 	diag("$title:", map { "\n    $_" } @$script);
 	my ($alike, @plays) = judge(path_of('smaller'));
-	show_plays(@plays) if !$alike;
+	show_plays(@plays) if @plays && !$alike;
 }
 
 # ---- one seed ----
@@ -187,16 +208,17 @@ sub conversation
 sub try_alone
 {
 	my ($seed) = @_;
-	my $c = conversation($seed) or return 'waits for itself';
+	my $c = conversation($seed) or return $count{'wait for themselves'}++;
 	my ($alike, @plays) = judge_patiently(path_of($seed));
-	return 'alike' if $alike;
+	return $count{ defined $alike ? 'alike' : 'cannot be repeated' }++ if !@plays || $alike;
+	$count{differ}++;
 	ok(0, "seed $seed by " . name_of($plays[1]{way}) . ': ' . signature(@plays));
-	return 'differ' if $o{first} || --$may_be_shrunk < 0;
+	return if $o{first} || --$may_be_shrunk < 0;
 	show_plays(@plays);
 	spew("$o{keep}/seed_${seed}_whole.wire", @{ $c->{script} }) if $o{keep};
 	local @through = ($plays[1]{way});
 	show_script("seed_$seed", "seed $seed, as short as it got", shrunk(signature(@plays), @{ $c->{lines} }));
-	return 'differ';
+	return;
 }
 
 sub shrink_script
@@ -205,6 +227,7 @@ sub shrink_script
 	my @lines = map { /^(?:expect .*|send)$/ ? 'settle' : $_ } split /\n/, slurp($path);
 	my ($alike, @plays) = judge($path);
 	ok($alike, $path) and return;
+	return diag('it cannot be repeated') if !@plays;
 	show_script('shrunk', 'as short as it got', shrunk(signature(@plays), @lines));
 }
 
@@ -309,37 +332,46 @@ sub company_of
 
 sub explain_together
 {
-	my ($conversations, $direct, $bad) = @_;
+	my ($conversations, $direct, $seeds, $bad) = @_;
 	my ($seed, @plays) = @$bad;
 	local @through = ($plays[1]{way});
 	show_plays(@plays);
 	my ($alike, @alone) = judge(path_of($seed));
-	return show_script("seed_$seed", "seed $seed differs alone too; as short as it got", shrunk(signature(@alone), @{ $conversations->{$seed}{lines} })) if !$alike;
-	my @others = company_of($direct, $seed, grep { $_ != $seed } keys %$conversations);
+	return show_script("seed_$seed", "seed $seed differs alone too; as short as it got", shrunk(signature(@alone), @{ $conversations->{$seed}{lines} })) if @alone && !$alike;
+	my @others = company_of($direct, $seed, grep { $_ != $seed } @$seeds);
 	diag("with @others at the same time; not alone");
 	spew("$o{keep}/together_${seed}_$_.wire", split /\n/, slurp(path_of($_))) for $o{keep} ? ($seed, @others) : ();
 }
 
-sub try_together
+# The conversations of those that can be had, and what PostgreSQL itself says in them.
+sub conversations
 {
 	my (@seeds) = @_;
-	my %conversations;
-	for (@seeds)
-	{
-		my $c = conversation($_);
-		$conversations{$_} = $c if $c;
-	}
-	@seeds = grep { $conversations{$_} } @seeds or return 'wait for themselves';
+	my %conversations = map { my $c = conversation($_); $c ? ($_ => $c) : () } @seeds;
+	my @had = grep { $conversations{$_} } @seeds;
+	local $ENV{HP_TIMEOUT} = patience_for_direct();
 	my %direct;
-	@direct{@seeds} = plays_at_once($ENV{HP_DIRECT}, @seeds);
-	note_version(@{ $direct{ $seeds[0] }{lines} });
-	my @bad = judge_together(\%direct, @seeds) or return 'alike';
+	@direct{@had} = plays_at_once($ENV{HP_DIRECT}, @had);
+	my @again = grep { !cannot_be_repeated($direct{$_}) } @had;
+	note_version(@{ $direct{ $again[0] }{lines} }) if @again;
+	$count{'wait for themselves'} += @seeds - @had if @seeds > @had;
+	$count{'cannot be repeated'} += @had - @again if @had > @again;
+	return (\%conversations, \%direct, @again);
+}
+
+sub try_together
+{
+	my ($conversations, $direct, @seeds) = conversations(@_);
+	my @bad = judge_together($direct, @seeds);
+	my %bad = map { $_->[0] => 1 } @bad;
+	$count{alike} += grep { !$bad{$_} } @seeds;
+	$count{differ} += keys %bad if %bad;
 	ok(0, "seed $_->[0], among @seeds, by " . name_of($_->[2]{way}) . ': ' . signature(@$_[1 .. 3])) for @bad;
 	for (@bad)
 	{
-		explain_together(\%conversations, \%direct, $_) if !$o{first} && --$may_be_shrunk >= 0;
+		explain_together($conversations, $direct, \@seeds, $_) if !$o{first} && --$may_be_shrunk >= 0;
 	}
-	return 'differ';
+	return;
 }
 
 # ---- all ----
@@ -362,17 +394,15 @@ sub try_all
 {
 	my $ends = time() + $o{seconds};
 	my @seeds = seeds();
-	my %count;
 	while (@seeds || ($o{fresh} && time() < $ends))
 	{
 		my @now = next_seeds(\@seeds);
-		my $how = $o{together} > 1 ? try_together(@now) : try_alone(@now);
-		$count{$how} += @now;
+		$o{together} > 1 ? try_together(@now) : try_alone(@now);
 		unlink map { path_of($_), path_of("$_.talk") } @now;
-		last if $o{first} && $how eq 'differ';
+		last if $o{first} && $count{differ};
 	}
 	diag(join ', ', map { "$count{$_} $_" } sort keys %count);
-	ok($count{alike} || $o{first}, 'conversations were had');
+	ok($count{alike} || $count{differ} || $o{first}, 'conversations were had');
 }
 
 sub main
