@@ -11,11 +11,12 @@
 
 /*
  * role and session_authorization are not in pg_settings. Custom settings (a.b) are not either; the analysis binds the link for them.
+ * It is asked under the client's search_path, in which a user's schema may stand before pg_catalog: so operators and types have theirs too.
  */
 static const char query[] =
-"SELECT name, setting FROM pg_catalog.pg_settings WHERE source = 'session' "
-"UNION ALL SELECT 'session_authorization', session_user::text WHERE session_user::text <> $1 "
-"UNION ALL SELECT 'role', pg_catalog.current_setting('role') WHERE pg_catalog.current_setting('role') <> 'none'";
+"SELECT name, setting FROM pg_catalog.pg_settings WHERE source OPERATOR(pg_catalog.=) 'session'::pg_catalog.text "
+"UNION ALL SELECT 'session_authorization', session_user::pg_catalog.text WHERE session_user::pg_catalog.text OPERATOR(pg_catalog.<>) $1::pg_catalog.text "
+"UNION ALL SELECT 'role', pg_catalog.current_setting('role') WHERE pg_catalog.current_setting('role') OPERATOR(pg_catalog.<>) 'none'::pg_catalog.text";
 
 typedef struct SessionSettings
 {
