@@ -531,6 +531,7 @@ link_free(OriginLink *link)
 {
 	reactor_not_at_end(link_reactor, &link->flush_task);
 	reactor_clear_timer(link_reactor, &link->timer);
+	reactor_clear_timer(link_reactor, &link->cancel_again);
 	if (link->conn)
 		PQfinish(link->conn);
 	link_free_session(link);

@@ -99,7 +99,7 @@ end_head(OriginLink *link)
 	}
 	if (link->head == NULL)
 		link->cancel_due = false;
-	if (link->cancel_due && link_may_cancel(link))
+	if ((link->cancel_due && link_may_cancel(link)) || (link->abandoned && link->head))
 		link_cancel(link);
 	if (purpose != PURPOSE_CLIENT)
 		link_own_ended(link, purpose, failed);
