@@ -401,19 +401,22 @@ connected(CatalogWatch *w, const DirectoryCredential *credential, int64 now)
 }
 
 static void
-connecting_took_too_long(CatalogWatch *w, int64 now)
+could_not_connect(CatalogWatch *w, int64 now, const char *why)
 {
 	directory_avoid_place(w->slot, PQhostaddr(w->conn), PQport(w->conn));
-	watch_fail(w, now, "timeout expired while connecting (connect_timeout)", NULL);
+	watch_fail(w, now, why, NULL);
 }
 
-/* Steps are taken for many reasons. Asked before its time, libpq takes the connection for made and waits until it can write. */
+/*
+ * Steps are taken for many reasons. Asked before it can write, libpq takes the connection for made and waits; asked before there is something to read it sees
+ * that by itself, and what TLS has read already no poll would tell of.
+ */
 static bool
 is_ready(const CatalogWatch *w)
 {
-	struct pollfd what = {.fd = PQsocket(w->conn), .events = w->for_write ? POLLOUT : POLLIN};
+	struct pollfd what = {.fd = PQsocket(w->conn), .events = POLLOUT};
 
-	return poll(&what, 1, 0) > 0;
+	return !w->for_write || poll(&what, 1, 0) > 0;
 }
 
 static void
@@ -431,7 +434,7 @@ poll_libpq(CatalogWatch *w, const DirectoryCredential *credential, int64 now)
 			connected(w, credential, now);
 			break;
 		default:
-			watch_fail(w, now, PQerrorMessage(w->conn), NULL);
+			could_not_connect(w, now, PQerrorMessage(w->conn));
 	}
 }
 
@@ -982,7 +985,7 @@ catalog_watch_step(CatalogWatch *w, const DirectoryOrigin *origin, const Directo
 	if ((w->state == WATCH_CONNECTING || w->state == WATCH_ASKING) && (now >= w->deadline || now >= w->last_deadline))
 	{
 		if (w->state == WATCH_CONNECTING)
-			connecting_took_too_long(w, now);
+			could_not_connect(w, now, "timeout expired while connecting (connect_timeout)");
 		else
 			watch_fail(w, now, "it did not answer in time", NULL);
 	}
