@@ -74,6 +74,14 @@ my %behaviours = (
 			HostileOrigin::put($c, RawClient::message('E', "\0") . RawClient::message('Z', 'I')) if $type =~ /[QS]/;
 		}
 	},
+	'endless row' => sub
+	{
+		my ($c) = @_;
+		HostileOrigin::put($c, HostileOrigin::authentication(0) . HostileOrigin::parameter('server_version', '15.0') . HostileOrigin::parameter('client_encoding', 'UTF8') . RawClient::message('Z', 'I'));
+		HostileOrigin::read_message($c);
+		HostileOrigin::put($c, RawClient::message('T', pack('n', 1) . "x\0" . pack('NnNnNn', 0, 0, 25, 65535, 0xffffffff, 0)) . 'D' . pack('NnN', 0x3ffffff0, 1, 0x3fffffe0));
+		HostileOrigin::put($c, 'x' x 1_000_000) for 1 .. 1000;
+	},
 	http => sub { my ($c) = @_; HostileOrigin::put($c, "HTTP/1.1 400 Bad Request\r\n\r\n"); },
 	half => sub { my ($c) = @_; HostileOrigin::put($c, "R\0\0"); },
 	silent => sub { sleep 60; },
@@ -183,6 +191,11 @@ my $client = $gateway->client(database => 'no codes');
 ok($client->query("SELECT $_", 10), 'they get what it says') for 1 .. 3;
 ok($client->extended('SELECT $1', 'x'), 'by extended messages, too');
 others_go_on('no codes');
+make_origin('endless row', $plain, 'endless row', 'app');
+$gateway->wait_for(q{SELECT count(*) FROM hyperpool.stat_origins WHERE origin = 'endless row'}, '1');
+$gateway->try_sql(q{SELECT hyperpool.refresh_catalog('endless row', '60s')});
+is($gateway->wait_for(q{SELECT facts_failure ~ 'cannot allocate memory' FROM hyperpool.stat_origins WHERE origin = 'endless row'}, 't'), 't', 'a row of a gigabyte is not kept by the scout');
+is($gateway->sql(q{SELECT pid FROM pg_stat_activity WHERE backend_type = 'hyperpool scout'}), $scout, 'which goes on');
 
 # ---- the scout, too: it is asked for their catalogs ----
 $gateway->try_sql(qq{SELECT hyperpool.refresh_catalog('$_', '1s')}) for qw(hard dripped ahead parameters);
