@@ -93,6 +93,20 @@ put_error_renamed(ClientSession *s, Bytes body, uint32 number, Bytes name)
 	message_put_error_renamed(&s->out, body, number ? link_statement_name(number, buf) : bytes_str("hyperpool_0"), name);
 }
 
+/* The first note that is it, of asks not answered yet. What gives or takes names is in the newest exchange, as none is begun behind it: see must_wait. */
+static SessionNote *
+find_note(const ClientSession *s, bool (*is_it) (void *arg, const SessionNote *note), void *arg)
+{
+	const Ask  *ask;
+
+	for (uint32 i = 0; s->risky > 0 && s->tail && (ask = exchange_pending(&s->tail->x, i)) != NULL; i++)
+	{
+		if (ask->note && is_it(arg, ask->note))
+			return ask->note;
+	}
+	return NULL;
+}
+
 typedef struct Wanted
 {
 	ClientSession *s;
@@ -119,7 +133,7 @@ wanted_of_note(Wanted *wanted, const SessionNote *note)
 }
 
 static bool
-note_has_wanted(void *arg, void *note)
+note_has_wanted(void *arg, const SessionNote *note)
 {
 	return wanted_of_note(arg, note).len > 0;
 }
@@ -130,7 +144,7 @@ name_in_ask(ClientSession *s, const Ask *ask)
 {
 	Wanted		wanted = {s, ask};
 	Bytes		name = names_find(&s->names, is_wanted, &wanted);
-	SessionNote *note = name.len > 0 ? NULL : link_find_note(s->link, s, note_has_wanted, &wanted);
+	SessionNote *note = name.len > 0 ? NULL : find_note(s, note_has_wanted, &wanted);
 
 	return note ? wanted_of_note(&wanted, note) : name;
 }
@@ -163,18 +177,16 @@ is_refused_unrun(const LinkExchange *e, const LinkNews *news)
 }
 
 static bool
-is_unnamed_of(void *arg, void *note)
+is_unnamed_of(void *arg, const SessionNote *note)
 {
-	const SessionNote *n = note;
-
-	return n->what == NOTE_UNNAMED && n->prior && n->prior_in == arg;
+	return note->what == NOTE_UNNAMED && note->prior && note->prior_in == arg;
 }
 
 /* A Parse of the unnamed statement that fails leaves none: also where a later one has been sent behind it and does not come to be. */
 static void
 forget_failed_unnamed(ClientSession *s, LinkExchange *e)
 {
-	SessionNote *later = link_find_note(s->link, s, is_unnamed_of, e);
+	SessionNote *later = find_note(s, is_unnamed_of, e);
 	Statement **failed = later ? &later->prior : s->unnamed_in == e ? &s->unnamed : NULL;
 
 	if (failed && *failed)
@@ -672,11 +684,11 @@ repeat(ClientSession *s, LinkExchange *e, const LinkNews *news)
 	return true;
 }
 
-/* The origin has found no sense in what it was sent, as during a copy: these are the client's own messages, whose connection it would have been. */
+/* The origin has been sent what may not come during a copy, and ends the connection: directly it would have been the client's. */
 static bool
-is_out_of_step(const LinkNews *news)
+is_out_of_step(const LinkExchange *e, const LinkNews *news)
 {
-	return news->bytes.len > 0 && message_error_is_fatal(news->bytes) && bytes_equal_str(message_error_field(news->bytes, 'C'), "08P01");
+	return e->x.may_copy && news->bytes.len > 0 && message_error_is_fatal(news->bytes) && bytes_equal_str(message_error_field(news->bytes, 'C'), "08P01");
 }
 
 /* The origin waits for copy data. What the client has said instead has been held back, or was its last word. */
@@ -721,7 +733,7 @@ on_lost(ClientSession *s, LinkExchange *e, const LinkNews *news)
 		session_close_after_flush(s);
 		return;
 	}
-	if (is_out_of_step(news))
+	if (is_out_of_step(e, news))
 	{
 		message_put(&s->out, ANS_ERROR, news->bytes);
 		session_close_after_flush(s);

@@ -550,6 +550,23 @@ note_application_name(SessionLogin *login, Bytes name)
 	login->application_name[len] = '\0';
 }
 
+/* As PostgreSQL tells it: without the backslashes that held it together. */
+static void
+tell_bad_option(SessionLogin *login, Bytes bad)
+{
+	char		plain[64 + 1];
+	size_t		len = 0;
+
+	for (size_t i = 0; i < bad.len && len < sizeof(plain) - 1; i++)
+	{
+		if (bad.data[i] == '\\' && i + 1 < bad.len)
+			i++;
+		plain[len++] = (char) bad.data[i];
+	}
+	plain[len] = '\0';
+	snprintf(login->bad_option, sizeof(login->bad_option), "invalid command-line argument for server process: %s", plain);
+}
+
 static bool
 take_settings(ClientSession *s, const StartupRequest *request)
 {
@@ -557,8 +574,7 @@ take_settings(ClientSession *s, const StartupRequest *request)
 	Bytes		bad;
 
 	if (request->options.len > 0 && !settings_draft_put_options(draft, request->options, &bad))
-		snprintf(s->login->bad_option, sizeof(s->login->bad_option), "invalid command-line argument for server process: %.*s",
-				 (int) Min(bad.len, 64), (const char *) bad.data);
+		tell_bad_option(s->login, bad);
 	for (uint32 i = 0; i < request->count; i++)
 		settings_draft_put(draft, request->names[i], request->values[i]);
 	/* not applied: it would leave no two clients alike; the clients view shows it */

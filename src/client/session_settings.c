@@ -12,12 +12,13 @@
 /*
  * role and session_authorization are not in pg_settings. Custom settings (a.b) are not either; the analysis binds the link for them. What SET TRANSACTION
  * sets is there, and may look as if it were the session's, but no transaction begins with it.
+ * No name in it, of an operator or a type neither, is looked up by the search_path, which is the client's.
  */
 static const char query[] =
-"SELECT name, setting FROM pg_catalog.pg_settings WHERE source = 'session' "
-"AND name NOT IN ('transaction_isolation', 'transaction_read_only', 'transaction_deferrable') "
-"UNION ALL SELECT 'session_authorization', session_user::text WHERE session_user::text <> $1 "
-"UNION ALL SELECT 'role', pg_catalog.current_setting('role') WHERE pg_catalog.current_setting('role') <> 'none'";
+"SELECT name, setting FROM pg_catalog.pg_settings WHERE source OPERATOR(pg_catalog.=) 'session' "
+"AND NOT name OPERATOR(pg_catalog.=) ANY (ARRAY['transaction_isolation', 'transaction_read_only', 'transaction_deferrable']) "
+"UNION ALL SELECT 'session_authorization', session_user::pg_catalog.text WHERE session_user::pg_catalog.text OPERATOR(pg_catalog.<>) $1 "
+"UNION ALL SELECT 'role', pg_catalog.current_setting('role') WHERE pg_catalog.current_setting('role') OPERATOR(pg_catalog.<>) 'none'";
 
 typedef struct SessionSettings
 {

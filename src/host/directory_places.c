@@ -2,7 +2,7 @@
  * host/directory_places.c - which place of an origin is tried first?              floor 4
  *
  * An origin may have several places: hosts of a list, addresses of a name. libpq tries them in turn, but driven without waiting it stays with one that neither accepts nor refuses
- * until its caller gives up. So who has given up at a place says so here, and everybody begins with the next one: links of all workers and the scout
+ * until its caller gives up, and fails at one that accepts and closes. So who has given up at a place says so here, and everybody begins with the next one: links of all workers and the scout
  * find what is there at once. It is heard of until that one does not answer either, or the addresses change.
  *
  * Owns nothing; the slots are directory.c's. Never: connects, looks up a name.

@@ -401,26 +401,27 @@ connected(CatalogWatch *w, const DirectoryCredential *credential, int64 now)
 }
 
 static void
-connecting_took_too_long(CatalogWatch *w, int64 now)
+could_not_connect(CatalogWatch *w, int64 now, const char *why)
 {
 	directory_avoid_place(w->slot, PQhostaddr(w->conn), PQport(w->conn));
-	watch_fail(w, now, "timeout expired while connecting (connect_timeout)", NULL);
+	watch_fail(w, now, why, NULL);
 }
 
-/* Steps are taken for many reasons. Asked before its time, libpq takes the connection for made and waits until it can write. */
+/*
+ * Steps are taken for many reasons. Asked before it can write, libpq takes the connection for made and waits; asked before there is something to read it sees
+ * that by itself, and what TLS has read already no poll would tell of.
+ */
 static bool
 is_ready(const CatalogWatch *w)
 {
-	struct pollfd what = {.fd = PQsocket(w->conn), .events = w->for_write ? POLLOUT : POLLIN};
+	struct pollfd what = {.fd = PQsocket(w->conn), .events = POLLOUT};
 
-	return poll(&what, 1, 0) > 0;
+	return !w->for_write || poll(&what, 1, 0) > 0;
 }
 
 static void
 poll_libpq(CatalogWatch *w, const DirectoryCredential *credential, int64 now)
 {
-	if (!is_ready(w))
-		return;
 	switch (PQconnectPoll(w->conn))
 	{
 		case PGRES_POLLING_READING:
@@ -433,13 +434,16 @@ poll_libpq(CatalogWatch *w, const DirectoryCredential *credential, int64 now)
 			connected(w, credential, now);
 			break;
 		default:
-			watch_fail(w, now, PQerrorMessage(w->conn), NULL);
+			could_not_connect(w, now, PQerrorMessage(w->conn));
 	}
 }
 
 static void
 connect_step(CatalogWatch *w, const DirectoryCredential *credential, int64 now)
 {
+	/* before the look, which may take a record of TLS out of the socket */
+	if (!is_ready(w))
+		return;
 	switch (guard_look(&w->guard, w->conn))
 	{
 		case GUARD_GO:
@@ -981,7 +985,7 @@ catalog_watch_step(CatalogWatch *w, const DirectoryOrigin *origin, const Directo
 	if ((w->state == WATCH_CONNECTING || w->state == WATCH_ASKING) && (now >= w->deadline || now >= w->last_deadline))
 	{
 		if (w->state == WATCH_CONNECTING)
-			connecting_took_too_long(w, now);
+			could_not_connect(w, now, "timeout expired while connecting (connect_timeout)");
 		else
 			watch_fail(w, now, "it did not answer in time", NULL);
 	}

@@ -384,22 +384,6 @@ link_note(LinkExchange *e, AskKind kind, AskFor whose, uint16 flags, uint32 numb
 	return true;
 }
 
-void *
-link_find_note(const OriginLink *link, const void *owner, bool (*is_it) (void *arg, void *note), void *arg)
-{
-	for (const LinkExchange *e = link->head; e; e = e->next)
-	{
-		const Ask  *ask;
-
-		for (uint32 i = 0; e->owner == owner && (ask = exchange_pending(&e->x, i)) != NULL; i++)
-		{
-			if (ask->note && is_it(arg, ask->note))
-				return ask->note;
-		}
-	}
-	return NULL;
-}
-
 void
 link_disown(LinkExchange *e)
 {
@@ -547,6 +531,7 @@ link_free(OriginLink *link)
 {
 	reactor_not_at_end(link_reactor, &link->flush_task);
 	reactor_clear_timer(link_reactor, &link->timer);
+	reactor_clear_timer(link_reactor, &link->cancel_again);
 	if (link->conn)
 		PQfinish(link->conn);
 	link_free_session(link);

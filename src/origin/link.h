@@ -191,8 +191,6 @@ extern bool link_ask_apart(OriginLink *link);
 extern LinkExchange *link_ask(OriginLink *link, void *owner, void (*on_message) (LinkExchange *e, const LinkNews *news));
 /* Notes one message of exchange e (the tail) that is being sent or is to be made; see exchange_add. */
 extern bool link_note(LinkExchange *e, AskKind kind, AskFor whose, uint16 flags, uint32 number, void *note);
-/* The first note that is it, of all that this owner has asked and that is not answered, oldest first; or NULL. */
-extern void *link_find_note(const OriginLink *link, const void *owner, bool (*is_it) (void *arg, void *note), void *arg);
 /* Where to append the bytes of the tail exchange; link_flush sends them at the end of this turn. */
 extern ByteBuffer *link_outbound(OriginLink *link);
 extern void link_flush(OriginLink *link);

@@ -16,6 +16,7 @@
 
 #define CANCEL_WAIT		INT64CONST(10000000)	/* microseconds until a cancel connection is given up */
 #define CANCEL_PACKET	16
+#define CANCEL_AGAIN	INT64CONST(100000)	/* beyond two round trips: when what an abandoned client has asked should have ended */
 
 struct LinkCancel
 {
@@ -29,6 +30,16 @@ struct LinkCancel
 	bool		sent;
 #endif
 };
+
+/* A cancel that arrives between two statements hits neither. What a client has left behind is cancelled until it has ended. */
+static void
+cancel_again(ReactorTimer *timer)
+{
+	OriginLink *link = (OriginLink *) ((char *) timer - offsetof(OriginLink, cancel_again));
+
+	if (link->abandoned && link->head)
+		link_cancel(link);
+}
 
 static void
 cancel_end(struct LinkCancel *c)
@@ -55,6 +66,11 @@ cancel_end(struct LinkCancel *c)
 	if (link)
 	{
 		link->cancel = NULL;
+		if (link->abandoned && link->head)
+		{
+			link->cancel_again.on_time = cancel_again;
+			reactor_set_timer(link_reactor, &link->cancel_again, reactor_now(link_reactor) + CANCEL_AGAIN + 2 * link->way.rtt);
+		}
 		link_go_on(link);
 	}
 }
@@ -196,6 +212,7 @@ link_cancel(OriginLink *link)
 void
 link_cancel_forget(OriginLink *link)
 {
+	reactor_clear_timer(link_reactor, &link->cancel_again);
 	if (link->cancel)
 		link->cancel->link = NULL;
 	link->cancel = NULL;

@@ -139,6 +139,9 @@ connect_failed(OriginLink *link)
 
 	strlcpy(text, find_sqlstate(PQerrorMessage(link->conn), sqlstate), sizeof(text));
 	text[strcspn(text, "\n")] = '\0';
+	/* libpq goes on to the next place only if this one refuses; a proxy whose server is gone accepts and closes */
+	if (strcmp(sqlstate, "08001") == 0)
+		directory_avoid_place(link->target.origin_slot, PQhostaddr(link->conn), PQport(link->conn));
 	link_break(link, sqlstate, text[0] ? text : "could not connect");
 }
 
@@ -148,7 +151,7 @@ connect_refused(ReactorTimer *timer)
 	connect_failed((OriginLink *) ((char *) timer - offsetof(OriginLink, timer)));
 }
 
-/* libpq would go on to the next place only if this one refused. */
+/* libpq goes on to the next place only if this one refuses. */
 static void
 connect_timed_out(ReactorTimer *timer)
 {

@@ -82,6 +82,7 @@ struct OriginLink
 	uint64		unnamed_ride;	/* the ride in which the last of them was sent */
 	uint64		ride;			/* number of the ride that is being asked */
 	bool		abandoned;		/* its client has gone; see link_abandon */
+	ReactorTimer cancel_again;	/* while it is */
 	bool		reset_due;		/* RESETTING, but a cancel must end first */
 	bool		worn;			/* closes when given back, but may be used until then */
 	bool		cancel_due;		/* the client's exchange is to be cancelled when it is at the head */

@@ -99,7 +99,7 @@ end_head(OriginLink *link)
 	}
 	if (link->head == NULL)
 		link->cancel_due = false;
-	if (link->cancel_due && link_may_cancel(link))
+	if ((link->cancel_due && link_may_cancel(link)) || (link->abandoned && link->head))
 		link_cancel(link);
 	if (purpose != PURPOSE_CLIENT)
 		link_own_ended(link, purpose, failed);
@@ -110,40 +110,37 @@ end_head(OriginLink *link)
 	link_go_on(link);
 }
 
+static void
+on_parameter(OriginLink *link, const Frame *frame, bool is_clients)
+{
+	LinkNews	news = {.kind = LINK_PARAMETER};
+	Bytes		name,
+				value;
+
+	if (!frame->last || !message_read_parameter_status(frame->body, &name, &value))
+		return;
+	link_note_parameter(link, name, value);
+	if (is_clients)
+		link_tell_owner(link->head, &news);
+}
+
 /* Messages that belong to no ask. True: handled. */
 static bool
 on_asynchronous(OriginLink *link, const Frame *frame, Run *run)
 {
 	LinkExchange *e = link->head;
-	bool		is_clients = e && e->owner && e->purpose == PURPOSE_CLIENT;
+	bool		is_clients;
 	bool		held;
 	bool		passes;
-	Bytes		name,
-				value;
 
+	if (frame->type != ANS_PARAMETER_STATUS && frame->type != ANS_NOTICE && frame->type != ANS_NOTIFICATION)
+		return false;
+	is_clients = e && e->owner && e->purpose == PURPOSE_CLIENT;
 	link->parameters_held |= is_clients && e->ready_held;
 	held = link->parameters_held && frame->type == ANS_PARAMETER_STATUS;
 	passes = is_clients && !held;
-	switch (frame->type)
-	{
-		case ANS_PARAMETER_STATUS:
-			if (frame->last && message_read_parameter_status(frame->body, &name, &value))
-			{
-				link_note_parameter(link, name, value);
-				if (is_clients)
-				{
-					LinkNews	news = {.kind = LINK_PARAMETER};
-
-					link_tell_owner(e, &news);
-				}
-			}
-			break;
-		case ANS_NOTICE:
-		case ANS_NOTIFICATION:
-			break;
-		default:
-			return false;
-	}
+	if (frame->type == ANS_PARAMETER_STATUS)
+		on_parameter(link, frame, is_clients);
 	link->piece_passes = passes;
 	if (passes)
 		run_extend(run, frame->raw);
@@ -282,7 +279,7 @@ on_answer(OriginLink *link, const Frame *frame, Run *run)
 	uint8		status = frame->type == ANS_READY && frame->body.len == 1 ? frame->body.data[0] : 0;
 	AnswerVerdict verdict = ANSWER_VIOLATION;
 
-	if (e && exchange_over_by(&e->x, frame->type))
+	if (e && exchange_is_unsure(&e->x) && exchange_over_by(&e->x, frame->type))
 	{
 		run_deliver(e, run);
 		end_head(link);
@@ -300,6 +297,8 @@ on_answer(OriginLink *link, const Frame *frame, Run *run)
 			link->piece_passes = frame->type != ANS_READY || !e->ready_held;
 			if (link->piece_passes)
 				run_extend(run, frame->raw);
+			else
+				link->parameters_held = true;
 			if (frame->type == ANS_PARAMETER_DESCRIPTION || e->describing)
 				note_shape(e, frame);
 			break;

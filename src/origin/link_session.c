@@ -314,7 +314,7 @@ link_ask_rollback(OriginLink *link)
 bool
 link_fail_transaction(OriginLink *link, bool begin)
 {
-	return ask_own_query(link, PURPOSE_FAIL, begin ? "BEGIN; SELECT 1/0" : "SELECT 1/0");
+	return ask_own_query(link, PURPOSE_FAIL, begin ? "BEGIN; SELECT 1 OPERATOR(pg_catalog./) 0" : "SELECT 1 OPERATOR(pg_catalog./) 0");
 }
 
 void

@@ -1,4 +1,4 @@
-# A BEGIN alone costs no trip and holds no link: it reaches the origin with the first statement. What can go wrong until then, and then.
+# A BEGIN alone costs no trip and holds no link: it reaches the origin with the first statement. What can go wrong until then, and then. Case 20 of docs/testing.md.
 use strict;
 use warnings;
 
@@ -50,7 +50,7 @@ sub trips
 
 $client->query($insert);    # a link is open
 is(trips(simple('BEGIN', $insert, 'COMMIT'), $by_relay), 3, 'a direct connection: BEGIN, INSERT and COMMIT are three trips');
-is(trips(simple('BEGIN', $insert, 'COMMIT'), $client), 2, 'through the gateway two');
+is(trips(simple('BEGIN', $insert, 'COMMIT'), $client), 2, 'case 20: through the gateway two');
 is(trips(extended('BEGIN', $insert, 'COMMIT'), $client), 2, 'and two in the extended protocol');
 is(trips(simple('BEGIN'), $client, sub { $client->query('ROLLBACK') }), 0, 'BEGIN costs none');
 is(trips(simple('START TRANSACTION ISOLATION LEVEL SERIALIZABLE READ WRITE', $insert, 'COMMIT'), $client, sub { $client->query('ROLLBACK') }), 2, 'nor does one with options');

@@ -1,5 +1,5 @@
 # What a client leaves behind in its session at the origin never reaches the next one. There is one link, so the next client
-# gets the very same, or waits until it is free.
+# gets the very same, or waits until it is free. Cases 14 and 17 of docs/testing.md; more in 182.
 use strict;
 use warnings;
 
@@ -86,7 +86,7 @@ sub next_client_is_clean
 {
 	my ($name, $how, $next) = @_;
 	my $got = RawClient::outcome($next->answer);
-	is($got, $clean, "$name, then the client $how: the next finds nothing");
+	is($got, $clean, "case 17: $name, then the client $how: the next finds nothing");
 }
 
 my %ways = (

@@ -1,5 +1,5 @@
 # Two thousand clients, most of them idle, a thousand busy on twenty links: what each costs, that everybody is served, and that one
-# role with many clients leaves another its part. Counts and memory only: how long it takes is not judged.
+# role with many clients leaves another its part. Counts and memory only: how long it takes is not judged. (case 19 of docs/testing.md; 183 has more)
 use strict;
 use warnings;
 

@@ -1,4 +1,4 @@
-# Bytes that no client should send: each gets a FATAL or ERROR or the end of its connection, within a time; nobody else notices.
+# Bytes that no client should send: each gets a FATAL or ERROR or the end of its connection, within a time; nobody else notices. (case 21 of docs/testing.md)
 use strict;
 use warnings;
 

@@ -1,4 +1,4 @@
-# Real conversations gone wrong, by a dozen clients at once, while healthy ones of the same pool go on and check every value they get back.
+# Real conversations gone wrong, by a dozen clients at once, while healthy ones of the same pool go on and check every value they get back. (case 21 of docs/testing.md)
 # HP_FUZZ_SECONDS: how long (10); SEED: which chance.
 use strict;
 use warnings;

@@ -1,5 +1,5 @@
 # An origin whose every answer may be a lie: bytes changed, messages lost, doubled, put in, cut off, in logins, answers and the catalog alike. It harms its own
-# clients alone: those of another origin, in the same workers, get what they should, and no process ends.
+# clients alone: those of another origin, in the same workers, get what they should, and no process ends. (case 21 of docs/testing.md)
 # HP_FUZZ_SECONDS: how long (10); SEED: which chance.
 use strict;
 use warnings;

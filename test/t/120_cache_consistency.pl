@@ -1,6 +1,6 @@
 # Invariant 2: no read through the gateway shows what an acknowledged write has replaced, nor less than a read before it has shown.
 # test/tools/checker writes registers by every route and reads them all the time, through two workers, two origins of one database
-# (one of them far away) and links that are reset now and then. Two gateways that are broken on purpose are caught.
+# (one of them far away) and links that are reset now and then. Two gateways that are broken on purpose are caught. (case 23, case 24 of docs/testing.md)
 # CHECK_SECONDS is how long the long run takes (60).
 use strict;
 use warnings;

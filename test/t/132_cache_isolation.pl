@@ -1,4 +1,4 @@
-# Nobody gets an answer that was made for another: users, roles, databases, schemas and settings; and what was taken away is not shown any more.
+# Nobody gets an answer that was made for another: users, roles, databases, schemas and settings; and what was taken away is not shown any more. Case 22 of docs/testing.md; more in 184_cache_privileges.
 use strict;
 use warnings;
 
@@ -143,7 +143,7 @@ for my $take (@takes)
 	all_warm($app, $ann, $ben);
 	is($who->value($secret), 'secret', "$what: may read it");
 	is($client->query($sql)->{error}, undef, "$what: taken away");
-	is($who->value($secret), $wanted, "$what: not shown any more");
+	is($who->value($secret), $wanted, "case 22: $what: not shown any more");
 	is(RawClient::outcome($who->extended($secret)), $wanted, "$what: nor by extended messages");
 	$client->query($back);
 	is($who->value($secret), 'secret', "$what: and given back");

@@ -1,4 +1,5 @@
 # After a write by any route, once it was acknowledged, the cache gives nothing that was read before; what the write cannot have touched stays.
+# Case 23 of docs/testing.md; more routes in 184_cache_writes.
 use strict;
 use warnings;
 
@@ -130,7 +131,7 @@ sub shows_the_truth
 {
 	my ($what, $read, @values) = @_;
 	my ($said, $answer) = Cached::ask($gateway, $reader, $read, @values);
-	is($answer, RawClient::outcome(@values ? $direct->extended($read, @values) : $direct->query($read)), "$what: the new answer");
+	is($answer, RawClient::outcome(@values ? $direct->extended($read, @values) : $direct->query($read)), "case 23: $what: the new answer");
 	isnt($said, 'hit', "$what: not from the cache");
 	return $answer;
 }

@@ -96,7 +96,7 @@ for my $form ('simple', 'extended')
 	$late->ask($slow);
 	like(RawClient::outcome($late->answer(60)), qr/^2\|4/, 'who asked after the write sees it');
 	like(RawClient::outcome($reader->answer(60)), qr/^[12]\|4/, 'who asked before may see either');
-	like($reader->value($slow), qr/^2\|4/, 'and what was on its way is not kept') for 1 .. 2;
+	like($reader->value($slow), qr/^2\|4/, 'case 24: and what was on its way is not kept') for 1 .. 2;
 	$writer->query('UPDATE counted SET v = 1');
 	$_->terminate for $reader, $writer, $late;
 }

@@ -1,5 +1,5 @@
 # Objects of every kind, a query and a write: the answer through the gateway (cold, warm, and after the write went through the gateway) is always
-# that of a direct connection. What is not repeatable must not be kept at all.
+# that of a direct connection. What is not repeatable must not be kept at all. (case 23 of docs/testing.md)
 use strict;
 use warnings;
 

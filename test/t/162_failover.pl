@@ -75,11 +75,12 @@ cmp_ok(time() - $began, '<', 1.9, 'does not wait for the host that is gone');
 is($gateway->sql(q{SELECT bool_and(ok) FROM hyperpool.check_origin('app')}), 't', 'check_origin goes on to the host that is there');
 is(join('', $gateway->try_sql(q{SELECT hyperpool.refresh_catalog('app'); SELECT facts FROM hyperpool.stat_origins WHERE origin = 'app'})), "\nfresh", 'and the catalog is read there');
 
-# ---- the second one stops, the first is back as its standby and promoted ----
+# ---- the second one stops behind a proxy that accepts and closes, the first is back as its standby and promoted ----
 my $third_node = standby_of($second_node, 'third', port => $first_node->port);
 $first_way->tell('accept');
 $crowd = Faults->new($gateway, clients => 10, first => 10);
 $crowd->run(0.6, sub {
+	$second_way->tell($_) for 'truncate 1', 'reset';
 	$second_node->stop('immediate');
 	promote($third_node);
 });

@@ -38,4 +38,16 @@ for my $kind (qw(worker manager scout worker))
 	$first += 12;
 }
 is($gateway->sql('SELECT count(*) FROM hyperpool.origins'), '1', 'the origin is still there');
+
+# ---- the postmaster: nobody goes on without it ----
+my @processes = split /\n/, $gateway->sql(q{SELECT pid FROM pg_stat_activity WHERE backend_type LIKE 'hyperpool %'});
+my $crowd = Faults->new($gateway, clients => 12, first => $first);
+delete @$gateway{qw(looker watcher)};
+$crowd->run(0.6, sub { $gateway->{region}->kill9; });
+is(Gateway::wait_until(sub { scalar grep { kill 0, $_ } @processes }, 0), 0, 'kill -9 of the postmaster: the processes of hyperpool end');
+$gateway->{region}->start;
+is($crowd->all_are_served(30), '', 'kill -9 of the postmaster: started again, all are served');
+$crowd->go;
+$crowd->is_right($origin, 'kill -9 of the postmaster', qr/^(57P0[123]|08006|08007|53300)$/);
+nothing_is_left($gateway, 'kill -9 of the postmaster', $descriptors);
 done_testing();

@@ -19,6 +19,8 @@ plan skip_all => 'prlimit is not installed (util-linux)' unless $prlimit;
 my $gateway = Gateway->new(settings => "hyperpool.max_clients = 500\nhyperpool.max_links = 100\nhyperpool.worker_memory = 64MB", options => q{pool_size => 8, cache => true});
 my $origin = $gateway->{origin};
 $origin->safe_psql('app', "SET ROLE app; $Faults::tables");
+# half a message may keep a link: not one of those that others wait for
+$gateway->create('fat', 'pool_size => 2');
 my $postmaster = (split /\n/, slurp_file($gateway->{region}->data_dir . '/postmaster.pid'))[0];
 
 
@@ -26,6 +28,12 @@ sub limit
 {
 	my ($pid, $files) = @_;
 	system($prlimit, "--pid=$pid", "--nofile=$files") == 0 or die 'prlimit';
+}
+
+sub limit_memory
+{
+	my ($pid, $bytes) = @_;
+	system($prlimit, "--pid=$pid", "--as=$bytes:unlimited") == 0 or die 'prlimit';
 }
 
 sub enters { my $client = eval { $gateway->client(seconds => 3) } or return 0; $client->terminate; return 1; }
@@ -56,13 +64,46 @@ $crowd->is_right($origin, 'no files', qr/^(08001|53000)$/);
 is($crowd->{closed}, 0, 'no files: no client is thrown out');
 nothing_is_left($gateway, 'no files', $descriptors);
 
+my @fat;
+# ---- the system gives no more memory, long before worker_memory is reached ----
+for my $room (8, 2, 0)
+{
+	my ($size) = slurp_file("/proc/$worker/status") =~ /^VmSize:\s+(\d+)/m;
+	$crowd = Faults->new($gateway, clients => 8, first => 100 + 10 * $room);
+	@fat = ();
+	$crowd->run(0.4, sub { limit_memory($worker, ($size + 1024 * $room) * 1024); }, sub {
+		for (1 .. 30)
+		{
+			my $client = eval { $gateway->client(database => 'fat', seconds => 1) } or next;
+			push @fat, $client;
+			$client->put_raw('P' . pack('N', 4 + 1_000_000) . 'x' x 900_000, 0.5);
+		}
+		my %told;
+		for my $client (@fat)
+		{
+			$client->is_closed(0.1);
+			$client->advance;
+			$told{ RawClient::outcome($client->{coming}) }++;
+		}
+		cmp_ok($told{53200} // 0, '>', 0, "malloc fails, beyond $room MB: clients are told: " . join ', ', map { "$_ ($told{$_})" } sort keys %told);
+	}, sub { $gateway->{region}->reload; });
+	$_->vanish for @fat;
+	$crowd->go_on(0.5);
+	limit_memory($worker, 'unlimited');
+	is($crowd->all_are_served, '', "malloc fails, beyond $room MB: then all are served");
+	$crowd->go;
+	$crowd->is_right($origin, "malloc fails, beyond $room MB", qr/^(53200|XX000|0800[67]|08001|53300)$/);
+	nothing_is_left($gateway, "malloc fails, beyond $room MB", $descriptors);
+}
+$gateway->is_unharmed('no memory of the system');
+
 # ---- memory runs out: messages whose end does not come ----
 $crowd = Faults->new($gateway, clients => 8, first => 10);
-my @fat;
+@fat = ();
 $crowd->run(0.6, sub {
 	for (1 .. 150)
 	{
-		my $client = eval { $gateway->client(seconds => 2) } or last;
+		my $client = eval { $gateway->client(database => 'fat', seconds => 2) } or last;
 		push @fat, $client;
 		$client->put_raw('P' . pack('N', 4 + 1_000_000) . 'x' x 900_000, 1);
 	}

@@ -59,6 +59,29 @@ my %behaviours = (
 		HostileOrigin::put($c, HostileOrigin::authentication(0));
 		HostileOrigin::put($c, RawClient::message('N', "SNOTICE\0C00000\0Mnoticed by nobody\0\0")) for 1 .. 100000;
 	},
+	# CVE-2026-6665: a nonce as long as the message may be, and longer
+	nonce => sub { my ($c) = @_; HostileOrigin::put($c, HostileOrigin::challenge(HostileOrigin::ask_scram($c) . 'n' x 1900, 4096)); proof_is_read($c); },
+	'longer nonce' => sub { my ($c) = @_; HostileOrigin::put($c, HostileOrigin::challenge(HostileOrigin::ask_scram($c) . 'n' x 100000, 4096)); proof_is_read($c); },
+	# CVE-2026-6666: errors without an SQLSTATE, in the login and behind it
+	'no code' => sub { my ($c) = @_; HostileOrigin::put($c, RawClient::message('E', "SFATAL\0\0")); },
+	'no codes' => sub
+	{
+		my ($c) = @_;
+		HostileOrigin::put($c, HostileOrigin::authentication(0) . HostileOrigin::parameter('server_version', '15.0') . HostileOrigin::parameter('client_encoding', 'UTF8')
+			  . RawClient::message('K', pack('NN', 1, 2)) . RawClient::message('Z', 'I'));
+		while (my ($type) = HostileOrigin::read_message($c))
+		{
+			HostileOrigin::put($c, RawClient::message('E', "\0") . RawClient::message('Z', 'I')) if $type =~ /[QS]/;
+		}
+	},
+	'endless row' => sub
+	{
+		my ($c) = @_;
+		HostileOrigin::put($c, HostileOrigin::authentication(0) . HostileOrigin::parameter('server_version', '15.0') . HostileOrigin::parameter('client_encoding', 'UTF8') . RawClient::message('Z', 'I'));
+		HostileOrigin::read_message($c);
+		HostileOrigin::put($c, RawClient::message('T', pack('n', 1) . "x\0" . pack('NnNnNn', 0, 0, 25, 65535, 0xffffffff, 0)) . 'D' . pack('NnN', 0x3ffffff0, 1, 0x3fffffe0));
+		HostileOrigin::put($c, 'x' x 1_000_000) for 1 .. 1000;
+	},
 	http => sub { my ($c) = @_; HostileOrigin::put($c, "HTTP/1.1 400 Bad Request\r\n\r\n"); },
 	half => sub { my ($c) = @_; HostileOrigin::put($c, "R\0\0"); },
 	silent => sub { sleep 60; },
@@ -86,7 +109,7 @@ sub make_origin
 CREATE USER MAPPING FOR PUBLIC SERVER "$name" OPTIONS (user '$user', password 'sesame', password_required 'false'); GRANT USAGE ON FOREIGN SERVER "$name" TO PUBLIC});
 	return;
 }
-my @names = qw(bearable hard dripped ahead early parameters notices http half silent);
+my @names = (qw(bearable hard dripped ahead early parameters notices nonce), 'longer nonce', 'no code', 'http', 'half', 'silent');
 make_origin($_, $_ eq 'early' ? $early : $plain, $_, 'app') for @names;
 
 # By TLS: PostgreSQL itself, with verifiers that somebody has made up.
@@ -101,7 +124,7 @@ for my $role ([ 'bearable', 5000 ], [ 'hard', $most ])
 my $hba = $origin->data_dir . '/pg_hba.conf';
 write_file($hba, "hostssl all bearable,hard all scram-sha-256\n" . PostgreSQL::Test::Utils::slurp_file($hba));
 $origin->reload;
-$gateway->sql('SELECT hyperpool.refresh_catalog(\'app\')');
+$gateway->sql('SELECT hyperpool.refresh_catalog(\'app\', \'60s\')');
 my ($worker) = $gateway->worker_pids;
 my $scout = $gateway->sql(q{SELECT pid FROM pg_stat_activity WHERE backend_type = 'hyperpool scout'});
 my $healthy = $gateway->client;
@@ -127,7 +150,7 @@ sub others_go_on
 {
 	my ($what) = @_;
 	is($healthy->value("SELECT 'healthy'"), 'healthy', "$what: a client of another origin is served");
-	is($gateway->sql(q{SELECT hyperpool.refresh_catalog('app', '30s')}), '', "$what: the scout is at work");
+	is($gateway->sql(q{SELECT hyperpool.refresh_catalog('app', '60s')}), '', "$what: the scout is at work");
 	return;
 }
 
@@ -145,6 +168,9 @@ my %expected = (
 	early => qr/08001 .*timeout|08P01/,
 	parameters => qr/08P01 .*more in its login/,
 	notices => qr/08P01 .*more in its login/,
+	nonce => qr/28P01 a proof was read/,
+	'longer nonce' => qr/08P01 .*no message of PostgreSQL/,
+	'no code' => qr/FATAL \w{5} /,
 	http => qr/08P01 .*no message of PostgreSQL/,
 	half => qr/08001/,
 	silent => qr/08001 .*timeout/,
@@ -154,9 +180,23 @@ for my $name (@names, 'tls bearable', 'tls hard')
 	my $expected = $expected{ $name =~ s/^tls //r };
 	like(told($name), $expected, "$name: what its clients are told");
 	others_go_on($name);
-	next if $name =~ /early|notices|http|half|silent/;
+	next if $name =~ /early|notices|nonce|code|http|half|silent/;
 	like(checked($name), $name =~ /bearable/ ? qr/password authentication failed/ : $name =~ /parameters/ ? qr/more in its login/ : qr/max_scram_iterations/, "$name: check_origin has not computed either");
 }
+make_origin('no codes', $plain, 'no codes', 'app');
+my $codeless;
+Gateway::wait_until(sub { $codeless = eval { $gateway->client(database => 'no codes', seconds => 5) } ? 'in' : '' }, 'in');
+is($codeless, 'in', 'an origin that answers with errors of no SQLSTATE lets its clients in');
+my $client = $gateway->client(database => 'no codes');
+ok($client->query("SELECT $_", 10), 'they get what it says') for 1 .. 3;
+ok($client->extended('SELECT $1', 'x'), 'by extended messages, too');
+others_go_on('no codes');
+make_origin('endless row', $plain, 'endless row', 'app');
+$gateway->wait_for(q{SELECT count(*) FROM hyperpool.stat_origins WHERE origin = 'endless row'}, '1');
+$gateway->try_sql(q{SELECT hyperpool.refresh_catalog('endless row', '60s')});
+is($gateway->wait_for(q{SELECT facts_failure ~ 'cannot allocate memory' FROM hyperpool.stat_origins WHERE origin = 'endless row'}, 't'), 't', 'a row of a gigabyte is not kept by the scout');
+is($gateway->sql(q{SELECT pid FROM pg_stat_activity WHERE backend_type = 'hyperpool scout'}), $scout, 'which goes on');
+
 # ---- the scout, too: it is asked for their catalogs ----
 $gateway->try_sql(qq{SELECT hyperpool.refresh_catalog('$_', '1s')}) for qw(hard dripped ahead parameters);
 like($gateway->wait_for(q{SELECT facts_failure ~ 'max_scram_iterations' FROM hyperpool.stat_origins WHERE origin = 'hard'}, 't'), qr/t/, 'the scout has refused as well, and says so');

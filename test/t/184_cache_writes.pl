@@ -178,5 +178,113 @@ for my $r (@routes)
 	$master->query($r->{undo}), Cached::learn($gateway) if $r->{undo};
 }
 
+# ---- case 24: an answer that is on its way, from the origin's snapshot to the gateway, while a write comes and goes by a shorter way ----
+my $near = $gateway->client(database => 'near');
+my @others = ($reader, $gateway->client, $near);
+Cached::at_origin($gateway, 'CREATE TABLE raced (i int, v int); INSERT INTO raced VALUES (1, 0)');
+Cached::learn($gateway, $_) for 'app', 'near';
+sub raced { my ($what) = @_; return "SELECT v, '$what' FROM raced WHERE i = 1"; }
+sub since { return $direct->value('SELECT clock_timestamp()'); }
+
+# The origin has done it since then, and nobody has heard of it; the answer stands still.
+sub is_on_its_way
+{
+	my ($sql, $since, $client) = @_;
+	my $done = "SELECT count(*) > 0 FROM pg_stat_activity WHERE application_name = 'hyperpool' AND state = 'idle' AND query = \$x\$$sql\$x\$ AND query_start > '$since'";
+	Gateway::wait_until(sub { $direct->value($done) }, 't');
+	$gateway->relay('stall');
+	return !$client || !$client->is_answered(0);
+}
+
+# Everybody reads the new value, and it is kept in the end.
+sub all_read
+{
+	my ($what, $sql, $value) = @_;
+	is(join(' ', map { $_->value($sql) } @others, @others), join(' ', ("$value|$what") x (2 * @others)), "case 24: $what: what was on its way has not been kept");
+	is((Cached::warm($gateway, $reader, $sql))[1], "$value|$what", "case 24: $what: the new answer is");
+	return;
+}
+my $version = 0;
+my %race = (
+	'a Query' => sub { $_[0]->ask($_[1]) },
+	'extended messages' => sub { $_[0]->put_raw(RawClient::extended_messages($_[1])) },
+	'a statement prepared before' => sub { $_[0]->put_raw(bind_to('', 'raced') . execute('') . $sync) },
+	'one that others have joined' => sub { $_[0]->ask($_[1]); },
+);
+for my $what (sort keys %race)
+{
+	my $sql = raced($what);
+	my $slow = $gateway->client;
+	my @joined = $what =~ /joined/ ? map { $gateway->client } 1 .. 3 : ();
+	$slow->put_raw(parse('raced', $sql) . $sync), $slow->answer if $what =~ /prepared/;
+	my $raced = 0;
+	for (1 .. 5)
+	{
+		$gateway->relay('rtt 600');
+		my $since = since();
+		$race{$what}->($slow, $sql);
+		$_->ask($sql) for @joined;
+		$raced = is_on_its_way($sql, $since, $slow);
+		$near->query('UPDATE raced SET v = ' . ++$version);
+		$raced &&= !$slow->is_answered(0);
+		$gateway->relay($_) for 'resume', 'rtt 0';
+		like(RawClient::outcome($slow->answer), qr/^\d+\|/, "case 24: $what: who has asked before is answered");
+		RawClient::answers(20, @joined) if @joined;
+		all_read($what, $sql, $version);
+		last if $raced;
+		$gateway->sql(qq{SELECT hyperpool.invalidate(query => \$q\$$sql\$q\$)});
+	}
+	ok($raced, "case 24: $what: the write was acknowledged while the answer was on its way");
+	$_->terminate for $slow, @joined;
+}
+
+# in the background
+{
+	my $sql = raced('a refresh');
+	$gateway->alter(q{max_age => '300ms', stale_while_revalidate => '1h'});
+	Gateway::wait_until(sub { Cached::ask($gateway, $reader, $sql); sleep 0.4; my $before = $gateway->counter('cache_refreshed'); Cached::ask($gateway, $reader, $sql); $gateway->counter('cache_refreshed') > $before ? 1 : 0 }, 1);
+	sleep 0.4;
+	$gateway->relay('rtt 600');
+	my ($since, $refreshed) = (since(), $gateway->counter('cache_refreshed'));
+	is((Cached::ask($gateway, $reader, $sql))[1], "$version|a refresh", 'case 24: a refresh: an old answer meanwhile');
+	is($gateway->counter('cache_refreshed'), $refreshed + 1, 'case 24: a refresh: it is under way');
+	is_on_its_way($sql, $since);
+	$near->query('UPDATE raced SET v = ' . ++$version);
+	is($near->value($sql), "$version|a refresh", 'case 24: a refresh: by the shorter way the new value');
+	$gateway->relay($_) for 'resume', 'rtt 0';
+	all_read('a refresh', $sql, $version);
+	$gateway->alter(q{max_age => '1h', stale_while_revalidate => '15s'});
+}
+
+# in a block of another snapshot
+{
+	my $sql = raced('a block');
+	my $block = $gateway->client;
+	$block->query($_) for 'BEGIN ISOLATION LEVEL REPEATABLE READ', $sql;
+	$near->query('UPDATE raced SET v = ' . ++$version);
+	is($block->value($sql), ($version - 1) . '|a block', 'case 24: a block: it goes on with its snapshot');
+	is(RawClient::outcome($block->extended($sql)), ($version - 1) . '|a block', 'case 24: a block: in both forms');
+	$block->query('COMMIT');
+	all_read('a block', $sql, $version);
+}
+
+# the other way round: the write is done and not acknowledged; once one reader has seen it, nobody goes back
+{
+	my $sql = raced('a write on its way');
+	all_read('a write on its way', $sql, $version);
+	my @near = map { $gateway->client(database => 'near') } 1 .. 3;
+	Cached::warm($gateway, $_, $sql) for @near;
+	my $slow = $gateway->client;
+	$slow->value('SELECT 1');
+	$gateway->relay('rtt 600');
+	$slow->ask('UPDATE raced SET v = ' . ++$version);
+	Gateway::wait_until(sub { $near[0]->value($sql) }, "$version|a write on its way");
+	my $raced = !$slow->is_answered(0);
+	is(join(' ', map { $_->value($sql) } (@near) x 3), join(' ', ("$version|a write on its way") x 9), 'case 24: a write on its way: seen by one, seen by all');
+	$gateway->relay('rtt 0');
+	is($slow->answer->{tags}[0], 'UPDATE 1', 'case 24: a write on its way: it is acknowledged in the end' . ($raced ? ', after it was read' : ''));
+	all_read('a write on its way', $sql, $version);
+}
+
 $gateway->is_unharmed('afterwards');
 done_testing();

@@ -250,6 +250,33 @@ sub outcome
 
 sub value { my ($self, $sql) = @_; return outcome($self->query($sql)); }
 
+# Says these bytes and tells every message that comes, up to so many ReadyForQuery, so that two connections to one database can be compared: bodies in hex, of
+# errors and notices severity, SQLSTATE, text and position.
+sub conversation
+{
+	my ($self, $bytes, $readies, $seconds) = @_;
+	my @told;
+	my $deadline = time() + ($seconds // $patience);
+	$self->put_raw($bytes);
+	while ($readies > 0)
+	{
+		my ($type, $body) = $self->take;
+		if (!defined $type)
+		{
+			my $left = $deadline - time();
+			return join ' ', @told, 'silence' if $left <= 0;
+			return join ' ', @told, 'end' if $self->{closed};
+			IO::Select->new($self->{socket})->can_read($left);
+			$self->pull;
+			next;
+		}
+		$self->{status} = $body if $type eq 'Z';
+		$readies-- if $type eq 'Z';
+		push @told, "$type:" . ($type =~ /[EN]/ ? join '/', map { $_ // '' } @{ fields($body) }{qw(S C M P)} : unpack('H*', $body));
+	}
+	return join ' ', @told;
+}
+
 # ---- the end ----
 
 sub terminate { my ($self) = @_; $self->put('X', ''); close $self->{socket}; }
