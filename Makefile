@@ -32,7 +32,7 @@ endif
 BUILD = build
 STAGE = $(CURDIR)/$(BUILD)/stage
 
-.PHONY: help setup test test-asan test-valgrind analyze run-tests stage unit fuzz floors model regress tap wire run-regress run-tap bench bench-quick bench-docs bench-hit bench-eviction demo demo-stop fuzz-gateway soak
+.PHONY: help setup test test-asan test-valgrind analyze run-tests stage unit fuzz floors model regress tap wire run-regress run-tap bench bench-quick bench-docs bench-hit bench-eviction demo demo-stop fuzz-gateway soak traces
 
 help:
 	@echo 'make            builds hyperpool.so'
@@ -40,6 +40,7 @@ help:
 	@echo 'make setup      installs missing packages (Debian), or says which'
 	@echo 'make test       setup and every test; as root the servers run as $${TEST_USER:-postgres}'
 	@echo 'make unit | floors | model | regress | tap | wire | soak       one kind of test; PROVE_TESTS="test/t/001_x.pl" picks files'
+	@echo 'make traces     records anew what the drivers of test/drivers say'
 	@echo 'make fuzz       every fuzz target for FUZZ_SECONDS=60, then make fuzz-gateway;  FUZZ="exchange link" picks targets'
 	@echo 'make test-asan  a subset of tap with sanitizers;  make test-valgrind  under valgrind;  make analyze  cppcheck and clang-tidy'
 	@echo 'make bench      hyperpool beside PgBouncer and Pgpool-II, half an hour;  make bench-quick  3 minutes;  BENCH="--only pooled" picks parts'
@@ -182,7 +183,11 @@ $(BUILD)/relay $(BUILD)/crowd: $(BUILD)/%: test/tools/%.c
 
 $(BUILD)/crowd: TOOL_LIBS = -lssl -lcrypto
 
-stage: all $(BUILD)/relay $(BUILD)/crowd
+$(BUILD)/wall_clock.so: test/tools/wall_clock.c
+	@mkdir -p $(@D)
+	$(CC) -std=gnu11 -O2 -g -Wall -Wextra $(WERROR) -shared -fPIC -o $@ $<
+
+stage: all $(BUILD)/relay $(BUILD)/crowd $(BUILD)/wall_clock.so
 	@rm -rf '$(STAGE)'
 	@$(MAKE) --no-print-directory -s install DESTDIR='$(STAGE)'
 
@@ -192,10 +197,15 @@ regress: stage
 tap: stage
 	@test/tools/as-user $(MAKE) --no-print-directory run-tap PROVE_TESTS='$(PROVE_TESTS)'
 
-# The oracle with new seeds for SOAK seconds a way (about 40 ways).
-SOAK ?= 60
+# The oracle with new seeds, for SOAK_SECONDS of each kind of client by each way (some 50 times); SEED says from where on.
+SOAK_SECONDS ?= 60
 soak: stage
-	@test/tools/as-user env HP_SOAK='$(SOAK)' $(MAKE) --no-print-directory run-tap PROVE_TESTS=test/soak/wire_generated.pl
+	@test/tools/as-user env SOAK_SECONDS='$(SOAK_SECONDS)' $(MAKE) --no-print-directory run-tap PROVE_TESTS=test/soak/wire_generated.pl
+
+# What drivers say to PostgreSQL, recorded anew for test/wire/traces.
+traces: stage
+	@test/tools/as-user $(MAKE) --no-print-directory run-tap PROVE_TESTS=test/wire/record_drivers.pl
+	@cp $(BUILD)/tap/tmp_check/log/traces/*.wire test/wire/traces/
 
 wire: stage
 	@test/tools/as-user $(MAKE) --no-print-directory run-tap PROVE_TESTS='$(or $(wildcard test/t/*wire*.pl),test/t/wire.pl)'
@@ -203,7 +213,7 @@ wire: stage
 # In sql/ a name with -- is an install script, one without is an input of pg_regress. LANG makes initdb choose UTF-8 (the test tools drop LC_ALL).
 REGRESS_TESTS ?= $(sort $(foreach f,$(wildcard sql/*.sql),$(if $(findstring --,$(f)),,$(basename $(notdir $(f))))))
 PROVE_TESTS     ?=
-TEST_ENV       = PG_CONFIG='$(PG_CONFIG)' LANG=C.UTF-8 LC_ALL=C.UTF-8 RELAY='$(CURDIR)/$(BUILD)/relay' CROWD='$(CURDIR)/$(BUILD)/crowd'
+TEST_ENV       = PG_CONFIG='$(PG_CONFIG)' LANG=C.UTF-8 LC_ALL=C.UTF-8 RELAY='$(CURDIR)/$(BUILD)/relay' CROWD='$(CURDIR)/$(BUILD)/crowd' WALL_CLOCK='$(CURDIR)/$(BUILD)/wall_clock.so'
 
 run-regress:
 	@test -n '$(REGRESS_TESTS)' || { echo 'no regress inputs in sql/' >&2; exit 1; }

@@ -299,6 +299,18 @@ AS 'MODULE_PATHNAME', 'hyperpool_stat_origins'
 LANGUAGE C STRICT VOLATILE PARALLEL RESTRICTED;
 COMMENT ON FUNCTION hyperpool.get_stat_origins() IS 'rows of the view hyperpool.stat_origins';
 
+CREATE FUNCTION hyperpool.get_stat_logins(
+    OUT worker integer,
+    OUT logging_in integer,
+    OUT addresses integer,
+    OUT refused_backlog bigint,
+    OUT refused_address bigint,
+    OUT held_back bigint)
+RETURNS SETOF record
+AS 'MODULE_PATHNAME', 'hyperpool_stat_logins'
+LANGUAGE C STRICT VOLATILE PARALLEL RESTRICTED;
+COMMENT ON FUNCTION hyperpool.get_stat_logins() IS 'rows of the view hyperpool.stat_logins';
+
 CREATE FUNCTION hyperpool.status(
     OUT workers integer,
     OUT clients integer,
@@ -454,19 +466,30 @@ FROM hyperpool.get_stat_origins() o
     LEFT JOIN pg_catalog.pg_foreign_server s ON s.oid = o.origin_oid;
 COMMENT ON VIEW hyperpool.stat_origins IS 'counters of each origin since its reset_time, and percentiles in milliseconds';
 
+CREATE VIEW hyperpool.stat_logins AS
+SELECT
+    l.worker,
+    l.logging_in,
+    l.addresses,
+    l.refused_backlog,
+    l.refused_address,
+    l.held_back
+FROM hyperpool.get_stat_logins() l;
+COMMENT ON VIEW hyperpool.stat_logins IS 'one row for each worker: who is logging in to it, and who was turned away or kept waiting';
+
 REVOKE ALL ON FUNCTION
-    hyperpool.get_clients(), hyperpool.get_links(), hyperpool.get_pools(), hyperpool.get_stat_origins(),
+    hyperpool.get_clients(), hyperpool.get_links(), hyperpool.get_pools(), hyperpool.get_stat_origins(), hyperpool.get_stat_logins(),
     hyperpool.status(), hyperpool.reset_stats(text), hyperpool.disconnect(bigint)
 FROM PUBLIC;
-REVOKE ALL ON hyperpool.clients, hyperpool.links, hyperpool.pools, hyperpool.stat_origins FROM PUBLIC;
+REVOKE ALL ON hyperpool.clients, hyperpool.links, hyperpool.pools, hyperpool.stat_origins, hyperpool.stat_logins FROM PUBLIC;
 
 -- a view calls its functions as whoever reads it
 GRANT USAGE ON SCHEMA hyperpool TO pg_monitor;
 GRANT EXECUTE ON FUNCTION
-    hyperpool.get_clients(), hyperpool.get_links(), hyperpool.get_pools(), hyperpool.get_stat_origins(),
+    hyperpool.get_clients(), hyperpool.get_links(), hyperpool.get_pools(), hyperpool.get_stat_origins(), hyperpool.get_stat_logins(),
     hyperpool.status()
 TO pg_monitor;
-GRANT SELECT ON hyperpool.clients, hyperpool.links, hyperpool.pools, hyperpool.stat_origins TO pg_monitor;
+GRANT SELECT ON hyperpool.clients, hyperpool.links, hyperpool.pools, hyperpool.stat_origins, hyperpool.stat_logins TO pg_monitor;
 
 -- ---- the cache ----
 

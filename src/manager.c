@@ -50,11 +50,13 @@
 #include "host/gucs.h"
 #include "host/options.h"
 #include "host/store.h"
+#include "host/versions.h"
 #include "worker.h"
 
 #define LOOK_MS			1000	/* how often an idle manager hears of changes in catalogs; a message in the queue wakes nobody */
 #define FIRST_RETRY_MS	1000
 #define LAST_RETRY_MS	60000
+#define VERIFIER_MAX	2048	/* bytes; PostgreSQL makes up to 140, and takes 512 from 18 on */
 
 static volatile sig_atomic_t in_round = false;
 static bool catalogs_changed = true;
@@ -683,7 +685,8 @@ draft_credentials(DirectoryDraft *draft, List *origins)
 	uint64		end;
 	uint64		row;
 
-	select_rows("SELECT m.oid, m.umserver, m.umuser, o.option_name, o.option_value"
+	select_rows("SELECT m.oid, m.umserver, m.umuser, o.option_name, o.option_value,"
+				" (SELECT r.rolsuper FROM pg_catalog.pg_authid r WHERE r.oid = s.srvowner)"
 				" FROM pg_catalog.pg_user_mapping m JOIN pg_catalog.pg_foreign_server s ON s.oid = m.umserver"
 				" JOIN pg_catalog.pg_foreign_data_wrapper w ON w.oid = s.srvfdw"
 				" LEFT JOIN LATERAL pg_catalog.pg_options_to_table(m.umoptions) o ON true"
@@ -696,6 +699,9 @@ draft_credentials(DirectoryDraft *draft, List *origins)
 		end = end_of_group(first, 1);
 		for (row = first; row < end; row++)
 			set_credential_option(&credential, text_at(row, 4), text_at(row, 5));
+		/* whoever owns the origin may turn it to another host, this one for instance, that trusts the server */
+		if (!bool_at(first, 6))
+			credential.require_password = true;
 		if (credential.origin >= 0 && credential.user != NULL)
 			directory_draft_credential(draft, &credential);
 	}
@@ -714,6 +720,9 @@ draft_roles(DirectoryDraft *draft)
 		bool		null;
 		Datum		value;
 
+		/* everybody may set their own, with a salt as long as they like */
+		if (role.verifier != NULL && strlen(role.verifier) > VERIFIER_MAX)
+			role.verifier = NULL;
 		role.connection_limit = DatumGetInt32(datum_at(row, 4, &null));
 		value = datum_at(row, 5, &null);
 		role.valid_until = null ? DT_NOEND : DatumGetTimestampTz(value);
@@ -897,17 +906,18 @@ hear_of_changes(void)
 }
 
 static bool
-must_look(TimestampTz last, uint64 served)
+must_look(int64 last, uint64 served)
 {
 	if (catalogs_changed || hba_stale || directory_publication_asked() != served)
 		return true;
-	return TimestampDifferenceExceeds(last, GetCurrentTimestamp(), hyperpool_directory_refresh * 1000);
+	/* not by the time of day, which may be set back */
+	return versions_clock() - last >= hyperpool_directory_refresh * INT64CONST(1000000);
 }
 
 static void
 manager_loop(void)
 {
-	TimestampTz last = 0;
+	int64		last = 0;
 	long		pause = FIRST_RETRY_MS;
 	uint64		served = 0;
 
@@ -928,7 +938,7 @@ manager_loop(void)
 				continue;
 			}
 			pause = FIRST_RETRY_MS;
-			last = GetCurrentTimestamp();
+			last = versions_clock();
 			served = asked;
 		}
 		rest(LOOK_MS);

@@ -9,6 +9,9 @@
  */
 #include "postgres.h"
 
+#include <sys/resource.h>
+#include <unistd.h>
+
 #include "libpq/pqsignal.h"
 #include "miscadmin.h"
 #include "postmaster/bgworker.h"
@@ -101,6 +104,34 @@ time_to_rest(void)
 	return scout_names_pending(directory) ? Min(milliseconds, NAP_MS) : milliseconds;
 }
 
+/*
+ * libpq keeps a row of an answer until it is whole, and an origin may announce one of a gigabyte. Beyond this libpq gets no memory, says so, and that origin's connection ends;
+ * what a catalog takes is bounded by hyperpool.facts_size, so it is far less.
+ */
+#define MEMORY_MAX		(UINT64CONST(256) * 1024 * 1024)
+
+static void
+limit_memory(void)
+{
+	unsigned long long pages = 0;
+	struct rlimit limit;
+	FILE	   *file = fopen("/proc/self/statm", "r");
+
+	/* the sixth number is of data */
+	if (file == NULL)
+		return;
+	/* the kernel has written it: NOLINTNEXTLINE(cert-err34-c) */
+	if (fscanf(file, "%*u %*u %*u %*u %*u %llu", &pages) == 1 && getrlimit(RLIMIT_DATA, &limit) == 0)
+	{
+		rlim_t		most = (rlim_t) (pages * sysconf(_SC_PAGESIZE) + MEMORY_MAX + UINT64CONST(16) * 1024 * hyperpool_facts_size);
+
+		limit.rlim_cur = Min(limit.rlim_max, most);
+		if (setrlimit(RLIMIT_DATA, &limit) != 0)
+			elog(DEBUG1, "could not limit the memory of hyperpool's scout: %m");
+	}
+	fclose(file);
+}
+
 void
 hyperpool_scout_main(Datum arg)
 {
@@ -110,6 +141,7 @@ hyperpool_scout_main(Datum arg)
 	BackgroundWorkerUnblockSignals();
 	/* no database: this only makes the process visible in pg_stat_activity and reachable for barriers */
 	BackgroundWorkerInitializeConnection(NULL, NULL, 0);
+	limit_memory();
 	scout_names_init();
 	scout_watch_init();
 	cancel_set_scout_latch(MyLatch);

@@ -10,24 +10,26 @@
 #include "postgres.h"
 
 #include "utils/memutils.h"
-#include "utils/timestamp.h"
 
 #include "host/gucs.h"
+#include "host/versions.h"
 #include "net/resolve.h"
 #include "scout_internal.h"
 
-#define REFRESH_MS		30000
-#define DEADLINE_MS		10000
-#define WISH_MS			1000	/* a wish is granted at most this often */
+/* By versions_clock(): the time of day may be set. */
+#define SECOND			INT64CONST(1000000)
+#define REFRESH_EVERY	(30 * SECOND)
+#define DEADLINE		(10 * SECOND)
+#define WISHES_EVERY	SECOND	/* a wish is granted at most this often */
 
 typedef struct NameSlot			/* what this process knows of a slot */
 {
 	Oid			oid;
-	TimestampTz looked;			/* when the last look-up ended */
+	int64		looked;			/* when the last look-up ended */
 	bool		failing;		/* said so */
 	bool		looking;
 	uint32		generation;		/* of the origin whose places they are */
-	TimestampTz until;
+	int64		until;
 	int			nplaces;
 	Place		places[PLACES_MAX];
 } NameSlot;
@@ -162,7 +164,7 @@ begin(const DirectoryOrigin *origin, NameSlot *slot)
 {
 	slot->oid = origin->oid;
 	slot->generation = origin->generation;
-	slot->until = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), DEADLINE_MS);
+	slot->until = versions_clock() + DEADLINE;
 	slot->nplaces = places_read(option_of_origin(origin, "host"), option_of_origin(origin, "hostaddr"), option_of_origin(origin, "port"), slot->places);
 	places_start(slot->places, slot->nplaces);
 	slot->looking = true;
@@ -193,7 +195,7 @@ finish(const Directory *directory, const DirectoryOrigin *origin, NameSlot *slot
 		slot->looked = 0;		/* a newer directory is out: look again by that */
 		return false;
 	}
-	slot->looked = GetCurrentTimestamp();
+	slot->looked = versions_clock();
 	say_failure(slot, origin->name, &found);
 	directory_get_addresses(origin->slot, &after);
 	return after.generation != before.generation;
@@ -203,15 +205,15 @@ static bool
 is_due(const DirectoryOrigin *origin, const NameSlot *slot)
 {
 	DirectoryAddresses known;
-	TimestampTz now = GetCurrentTimestamp();
+	int64		age = versions_clock() - slot->looked;
 
 	directory_get_addresses(origin->slot, &known);
 	if (known.generation == 0 || slot->oid != origin->oid)
 		return true;
-	if (TimestampDifferenceExceeds(slot->looked, now, REFRESH_MS))
+	if (age >= REFRESH_EVERY)
 		return true;
 	/* a wish that comes too soon stays there for the next turn */
-	return TimestampDifferenceExceeds(slot->looked, now, WISH_MS) && directory_addresses_wanted(origin->slot);
+	return age >= WISHES_EVERY && directory_addresses_wanted(origin->slot);
 }
 
 static bool
@@ -222,7 +224,7 @@ step(const Directory *directory, const DirectoryOrigin *origin, NameSlot *slot)
 		give_up(slot);
 	if (!slot->looking && is_due(origin, slot))
 		begin(origin, slot);
-	if (slot->looking && (places_done(slot->places, slot->nplaces) || GetCurrentTimestamp() >= slot->until))
+	if (slot->looking && (places_done(slot->places, slot->nplaces) || versions_clock() >= slot->until))
 		return finish(directory, origin, slot);
 	return false;
 }

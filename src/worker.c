@@ -36,7 +36,6 @@
 #include "pgstat.h"
 #include "postmaster/bgworker.h"
 #include "postmaster/interrupt.h"
-#include "storage/fd.h"
 #include "storage/ipc.h"
 #include "storage/latch.h"
 #include "storage/lwlock.h"
@@ -53,7 +52,7 @@
 #define DRAIN_SLEEP_MS		100
 #define LAST_WORDS			INT64CONST(1000000) /* what links get for their farewell */
 #define ERRORS_IN_A_ROW		1000	/* something raises an ERROR whenever it is touched, and would for ever */
-#define SPARE_DESCRIPTORS	64		/* log, sockets of the resolver, what libraries open */
+#define SPARE_DESCRIPTORS	128		/* the server's own files in a process without a database, listeners, cancel requests, clients that are being refused */
 
 static struct
 {
@@ -65,7 +64,6 @@ static struct
 	Directory  *directory;
 	bool		listening;
 	bool		latched;		/* the latch was set since flights were looked at */
-	int			max_clients;	/* what this process has descriptors for */
 	int64		next_tick;
 	int64		drain_until;	/* 0: not draining */
 } me;
@@ -112,21 +110,24 @@ raise_file_limit(void)
 	return limit.rlim_cur;
 }
 
-/* How many clients there are descriptors for, beside PostgreSQL's own files and the links. */
+/* How many clients there are descriptors for. Where they are short, links keep a quarter: without any, clients would be let in for nothing. */
 static void
 fit_max_clients(void)
 {
-	rlim_t		reserved = max_files_per_process + hyperpool_max_links + SPARE_DESCRIPTORS;
 	rlim_t		files = raise_file_limit();
+	rlim_t		rest = files > SPARE_DESCRIPTORS ? files - SPARE_DESCRIPTORS : 1;
+	int			clients;
 
-	me.max_clients = hyperpool_max_clients;
-	if (files == RLIM_INFINITY || files >= reserved + hyperpool_max_clients)
+	if (files == RLIM_INFINITY || rest >= (rlim_t) hyperpool_max_clients + hyperpool_max_links)
 		return;
-	me.max_clients = files > reserved ? (int) (files - reserved) : 1;
+	clients = (int) Max(rest - Min((rlim_t) hyperpool_max_links, rest / 4), 1);
+	if (clients >= hyperpool_max_clients)
+		return;
+	sessions_limit(clients);
 	ereport(WARNING,
 			(errcode(ERRCODE_INSUFFICIENT_RESOURCES),
 			 errmsg("hyperpool worker %d accepts no more than %d clients, as it may open no more than %llu files",
-					me.number, me.max_clients, (unsigned long long) files),
+					me.number, clients, (unsigned long long) files),
 			 errhint("Raise the hard limit on open files of the server, or lower hyperpool.max_clients.")));
 }
 
@@ -242,21 +243,31 @@ guarded(void (*step) (void))
 	return sound;
 }
 
-/* ---- news from the rest of the server ---- */
-
-/* Above hyperpool.max_clients a session refuses and says why; where descriptors are the limit, clients wait to be accepted. */
-static bool
-accepting(void)
+/* Sessions give up the link that was being read before it breaks: nobody else may have it meanwhile. */
+static void
+end_interrupted(void)
 {
-	return sessions_accepting() &&
-		(me.max_clients == hyperpool_max_clients || sessions_count() < me.max_clients);
+	sessions_after_error(links_interrupted());
+	links_after_error();
 }
+
+/* The same, and who was in the middle of something is ended. */
+static bool
+careful(void (*step) (void))
+{
+	if (guarded(step))
+		return true;
+	(void) guarded(end_interrupted);
+	return false;
+}
+
+/* ---- news from the rest of the server ---- */
 
 /* The port opens with the first directory: before, nobody could be let in. */
 static void
 start_listening(void)
 {
-	static const ListenTarget target = {accepting, session_accept};
+	static const ListenTarget target = {sessions_accepting, session_accept};
 
 	if (me.listening || me.directory == NULL || me.drain_until != 0)
 		return;
@@ -283,8 +294,8 @@ take_directory(void)
 	me.directory = directory_refresh(me.directory);
 	if (me.directory == NULL)
 		return;
-	(void) guarded(tell_pools);
-	(void) guarded(tell_sessions);
+	(void) careful(tell_pools);
+	(void) careful(tell_sessions);
 	start_listening();
 }
 
@@ -372,19 +383,18 @@ static void
 turn(void)
 {
 	delivered = 0;
-	if (guarded(turn_reactor))
+	if (careful(turn_reactor))
 		errors_in_a_row = 0;
 	else
 	{
 		delivered = 1;			/* what was left undone waits: no sleep */
-		(void) guarded(sessions_after_error);
 		if (++errors_in_a_row > ERRORS_IN_A_ROW)
 			ereport(FATAL,
 					(errcode(ERRCODE_INTERNAL_ERROR),
 					 errmsg("hyperpool worker %d starts anew, as each of its last %d turns ended in an error",
 							me.number, ERRORS_IN_A_ROW)));
 	}
-	(void) guarded(keep_house);
+	(void) careful(keep_house);
 	/* contexts made below it belong to who made them */
 	MemoryContextResetOnly(me.turn_context);
 }
@@ -438,7 +448,7 @@ loop(void)
 		{
 			if (me.drain_until == 0)
 				begin_drain();
-			(void) guarded(drain);
+			(void) careful(drain);
 			if (drained || reactor_clock() >= me.drain_until + LAST_WORDS)
 				return;
 		}

@@ -20,6 +20,7 @@
 
 #define SCRATCH_SIZE	(64 * 1024)
 #define READ_STEP		(16 * 1024)
+#define STATEMENTS_WHEN_FULL	100	/* names of one client */
 
 Reactor    *session_reactor;
 int			session_worker;
@@ -29,7 +30,7 @@ static uint8 scratch[SCRATCH_SIZE];
 static ClientSession *sessions;	/* all of this worker */
 static ClientSession **by_row;	/* client row number -> session */
 static int	count;
-static int	logins;				/* of them in SESSION_STARTING */
+static int	limit;				/* of them; 0 = hyperpool.max_clients alone */
 static ClientSession *handling; /* whose event is being handled, for sessions_after_error */
 static bool draining;
 
@@ -43,6 +44,7 @@ sessions_init(Reactor *reactor, int worker)
 	session_reactor = reactor;
 	session_worker = worker;
 	links_free_notes_by(session_free_note);
+	session_login_init();
 	session_cache_init();
 	by_row = MemoryContextAllocZero(TopMemoryContext, hyperpool_max_clients * sizeof(ClientSession *));
 }
@@ -56,22 +58,41 @@ session_take_row(ClientSession *s)
 	return s->row != NULL;
 }
 
-bool
-session_may_log_in(void)
+void
+sessions_limit(int most)
 {
-	return logins <= hyperpool_login_backlog;
+	limit = most;
 }
 
-int
-sessions_count(void)
+bool
+session_has_descriptor(void)
 {
-	return count;
+	return limit == 0 || count <= limit;
+}
+
+/* At hyperpool.worker_memory nobody is accepted, and those that are there are kept short. */
+static bool
+is_full(void)
+{
+	return mem_used() >= (size_t) hyperpool_worker_memory * 1024 * 1024;
 }
 
 bool
 sessions_accepting(void)
 {
-	return !draining && mem_used() < (size_t) hyperpool_worker_memory * 1024 * 1024;
+	return !draining && !is_full();
+}
+
+uint32
+session_max_statements(void)
+{
+	return is_full() ? Min(hyperpool_max_session_statements, STATEMENTS_WHEN_FULL) : hyperpool_max_session_statements;
+}
+
+size_t
+session_high_water(void)
+{
+	return is_full() ? READ_STEP : SESSION_HIGH_WATER;
 }
 
 /* ---- states ---- */
@@ -105,7 +126,6 @@ session_set_state(ClientSession *s, SessionState state)
 {
 	ClientState shown = row_state(state, s);
 
-	logins += (state == SESSION_STARTING) - (s->state == SESSION_STARTING);
 	s->state = state;
 	if (s->row && (s->row->state != shown || s->row->bound != s->bound))
 	{
@@ -172,7 +192,6 @@ session_make(int fd)
 		sessions->prev = s;
 	sessions = s;
 	count++;
-	logins++;
 	return s;
 }
 
@@ -473,7 +492,7 @@ on_time(ReactorTimer *timer)
 			session_close(s);
 	}
 	else if (s->state == SESSION_STARTING)
-		session_fatal(s, REFUSE_LOGIN_TIMEOUT, NULL);
+		session_login_late(s);
 	else if (s->state == SESSION_JOINED)
 		session_cache_wait_on(s);
 	else if (s->state == SESSION_RELAYING || (s->state == SESSION_IDLE && s->begin))
@@ -534,11 +553,11 @@ watch(ClientSession *s)
 
 /* ---- reading ---- */
 
-/* Statements are wanted whole, to be remembered and understood; everything else may come in pieces. */
+/* Statements are wanted whole, to be remembered and understood, while there is memory; everything else may come in pieces. */
 static size_t
 whole_max(const ClientSession *s, Bytes in)
 {
-	if (!frame_inside(&s->reader) && in.len > 0 && (in.data[0] == MSG_PARSE || in.data[0] == MSG_QUERY))
+	if (!is_full() && !frame_inside(&s->reader) && in.len > 0 && (in.data[0] == MSG_PARSE || in.data[0] == MSG_QUERY))
 		return Max((size_t) hyperpool_max_statement_size * 1024, SESSION_WHOLE_MAX);
 	return SESSION_WHOLE_MAX;
 }
@@ -821,7 +840,7 @@ cancel(ClientSession *s)
 			break;
 		case SESSION_RELAYING:
 		case SESSION_LEAVING:
-			if (s->link == NULL || s->inflight == 0 || s->reading)
+			if (s->link == NULL || s->inflight == 0 || s->reading || s->ready_due)
 				break;
 			if (s->riding && session_ride_cancel(s, REFUSE_CANCELED))
 				break;
@@ -924,7 +943,7 @@ sessions_drain(bool now)
 }
 
 void
-sessions_after_error(void)
+sessions_after_error(void *told)
 {
 	ClientSession *hit = handling;
 	ClientSession *next;
@@ -934,7 +953,7 @@ sessions_after_error(void)
 	for (ClientSession *s = sessions; s; s = next)
 	{
 		next = s->next;
-		if (s->state == SESSION_CLOSED || (s != hit && !s->consuming))
+		if (s->state == SESSION_CLOSED || (s != hit && s != told && !s->consuming))
 			continue;
 		s->consuming = false;
 		session_close(s);

@@ -27,10 +27,10 @@ extern void sessions_on_note(const Note *note);
 extern void sessions_on_directory(Directory *directory);
 /* Shutdown: idle clients leave at once, others when their transaction ends; now = everybody. True when none is left. */
 extern bool sessions_drain(bool now);
-extern int	sessions_count(void);
+extern void sessions_limit(int most);	/* of this worker: there are descriptors for no more */
 /* Who waits for another client's answer goes on if it has come. Each turn; latched: the latch was set, another process may have ended a flight. */
 extern void sessions_on_flights(bool latched);
-/* An ERROR was caught while handling a source's event: that session (or link) is closed, the worker goes on. */
-extern void sessions_after_error(void);
+/* An ERROR was caught: whose event was handled, and who was being told something by a link (links_interrupted), is closed; the worker goes on. */
+extern void sessions_after_error(void *told);
 
 #endif

@@ -21,6 +21,19 @@ fault_is(const char *name)
 	return hyperpool_test_fault && hyperpool_test_fault[0] && strcmp(hyperpool_test_fault, name) == 0;
 }
 
+/* As if PostgreSQL's code had raised it, in whatever is going on: an ERROR now and then, or a FATAL much more seldom. */
+void
+session_fault_raise(void)
+{
+	static int	times;
+
+	times++;
+	if (fault_is("raise_error") && times % 211 == 0)
+		ereport(ERROR, (errcode(ERRCODE_INTERNAL_ERROR), errmsg("hyperpool.test_fault raises an error")));
+	if (fault_is("raise_fatal") && times % 2003 == 0)
+		ereport(FATAL, (errcode(ERRCODE_INTERNAL_ERROR), errmsg("hyperpool.test_fault ends the worker")));
+}
+
 /* Every seventh answer goes to the session that was served before. */
 static ClientSession *
 fault_owner(ClientSession *s)
@@ -43,6 +56,7 @@ pass_bytes(ClientSession *s, LinkExchange *e, Bytes bytes)
 	session_cache_bytes(s, e, bytes);
 	if (unlikely(hyperpool_test_fault && hyperpool_test_fault[0]))
 	{
+		session_fault_raise();
 		if (fault_is("versions_at_complete"))
 			session_writes_answered(s);
 		if (fault_is("swap_answers"))
@@ -79,26 +93,67 @@ put_error_renamed(ClientSession *s, Bytes body, uint32 number, Bytes name)
 	message_put_error_renamed(&s->out, body, number ? link_statement_name(number, buf) : bytes_str("hyperpool_0"), name);
 }
 
+/* The first note that is it, of asks not answered yet. What gives or takes names is in the newest exchange, as none is begun behind it: see must_wait. */
+static SessionNote *
+find_note(const ClientSession *s, bool (*is_it) (void *arg, const SessionNote *note), void *arg)
+{
+	const Ask  *ask;
+
+	for (uint32 i = 0; s->risky > 0 && s->tail && (ask = exchange_pending(&s->tail->x, i)) != NULL; i++)
+	{
+		if (ask->note && is_it(arg, ask->note))
+			return ask->note;
+	}
+	return NULL;
+}
+
 typedef struct Wanted
 {
 	ClientSession *s;
-	uint32		number;
+	const Ask  *ask;
 } Wanted;
 
 static bool
-is_number(void *arg, const Statement *statement)
+is_wanted(void *arg, Bytes name, const Statement *statement)
 {
 	const Wanted *wanted = arg;
 
-	return link_statements_find(link_statements(wanted->s->link), statement, wanted->s->settings) == wanted->number;
+	return session_name_tag(name) == wanted->ask->flags &&
+		link_statements_find(link_statements(wanted->s->link), statement, wanted->s->settings) == wanted->ask->number;
+}
+
+static Bytes
+wanted_of_note(Wanted *wanted, const SessionNote *note)
+{
+	Bytes		name = bytes_of(note->name, note->name_len);
+
+	if (note->what == NOTE_CLOSED)
+		return note->prior && is_wanted(wanted, name, note->prior) ? name : bytes_of(NULL, 0);
+	return names_find(&note->names, is_wanted, wanted);
+}
+
+static bool
+note_has_wanted(void *arg, const SessionNote *note)
+{
+	return wanted_of_note(arg, note).len > 0;
+}
+
+/* What the client has called the statement of this ask: it may have taken the name away since, in the same write. */
+static Bytes
+name_in_ask(ClientSession *s, const Ask *ask)
+{
+	Wanted		wanted = {s, ask};
+	Bytes		name = names_find(&s->names, is_wanted, &wanted);
+	SessionNote *note = name.len > 0 ? NULL : find_note(s, note_has_wanted, &wanted);
+
+	return note ? wanted_of_note(&wanted, note) : name;
 }
 
 /* A Bind or Describe of a named statement failed: the text may name the statement, or it may have gone from the link. */
 static void
 pass_error_of_statement(ClientSession *s, const LinkNews *news)
 {
-	Wanted		wanted = {s, news->ask->number};
-	Bytes		name = names_of(&s->names, is_number, &wanted);
+	Bytes		name = name_in_ask(s, news->ask);
 
 	if (name.len > 0)
 		put_error_renamed(s, news->bytes, news->ask->number, name);
@@ -119,6 +174,26 @@ is_refused_unrun(const LinkExchange *e, const LinkNews *news)
 
 	return news->first && !(e->effects & (EFFECT_BEGIN | EFFECT_END)) && code.len == 5 && memcmp(code.data, "42", 2) == 0 &&
 		message_error_field(news->bytes, 'P').len > 0 && message_error_field(news->bytes, 'W').len == 0;
+}
+
+static bool
+is_unnamed_of(void *arg, const SessionNote *note)
+{
+	return note->what == NOTE_UNNAMED && note->prior && note->prior_in == arg;
+}
+
+/* A Parse of the unnamed statement that fails leaves none: also where a later one has been sent behind it and does not come to be. */
+static void
+forget_failed_unnamed(ClientSession *s, LinkExchange *e)
+{
+	SessionNote *later = find_note(s, is_unnamed_of, e);
+	Statement **failed = later ? &later->prior : s->unnamed_in == e ? &s->unnamed : NULL;
+
+	if (failed && *failed)
+	{
+		statement_unref(pools_statements(), *failed);
+		*failed = NULL;
+	}
 }
 
 static void
@@ -142,17 +217,24 @@ pass_error(ClientSession *s, LinkExchange *e, const LinkNews *news)
 	else
 		message_put(&s->out, ANS_ERROR, news->bytes);
 
-	/* a Parse of the unnamed statement that fails leaves none, unless a later one has been sent behind it */
-	if (news->ask && news->ask->kind == ASK_PARSE && news->ask->whose == ASK_FOR_CLIENT && news->ask->number == 0 && s->unnamed &&
-		s->unnamed_in == e && (note == NULL || note->what == NOTE_UNNAMED))
-	{
-		statement_unref(pools_statements(), s->unnamed);
-		s->unnamed = NULL;
-	}
+	if (news->ask && news->ask->kind == ASK_PARSE && news->ask->whose == ASK_FOR_CLIENT && news->ask->number == 0 &&
+		(note == NULL || note->what == NOTE_UNNAMED))
+		forget_failed_unnamed(s, e);
 	session_flush(s);
 }
 
 /* ---- notes ---- */
+
+/* The unnamed statement of before was not replaced. */
+static void
+bring_unnamed_back(ClientSession *s, SessionNote *note)
+{
+	if (s->unnamed)
+		statement_unref(pools_statements(), s->unnamed);
+	s->unnamed = note->prior;
+	s->unnamed_in = note->prior_in;
+	note->prior = NULL;
+}
 
 static void
 undo(ClientSession *s, SessionNote *note, LinkOutcome outcome)
@@ -173,12 +255,14 @@ undo(ClientSession *s, SessionNote *note, LinkOutcome outcome)
 			break;
 		case NOTE_UNNAMED:
 			/* the origin drops the old one before it looks at the new */
-			if (outcome == OUTCOME_FAILED)
-				break;
-			if (s->unnamed)
-				statement_unref(pools_statements(), s->unnamed);
-			s->unnamed = note->prior;
-			note->prior = NULL;
+			if (outcome != OUTCOME_FAILED)
+				bring_unnamed_back(s, note);
+			break;
+		case NOTE_EMPTIED:
+			s->emptying--;
+			names_put_back(&s->names, &note->names, pools_statements());
+			if (note->prior && outcome != OUTCOME_FAILED)
+				bring_unnamed_back(s, note);
 			break;
 		case NOTE_DEALLOCATE:
 		case NOTE_RENAMED:
@@ -246,6 +330,13 @@ fulfil(ClientSession *s, LinkExchange *e, SessionNote *note)
 		session_cache_end_description(buffer_view(&e->description), &note->fill, e->asked_at);
 		return;
 	}
+	if (note->what == NOTE_EMPTIED)
+	{
+		s->emptying--;
+		if (!s->emptied)
+			names_put_back(&s->names, &note->names, pools_statements());
+		s->emptied = false;
+	}
 	if (note->what != NOTE_DEALLOCATE || e->failed)
 		return;
 	gone = names_take(&s->names, bytes_of(note->name, note->name_len));
@@ -271,37 +362,48 @@ on_ask(ClientSession *s, LinkExchange *e, const LinkNews *news)
 
 /* ---- what was said about the session ---- */
 
+/* The names it had are gone. Where that was foreseen they have been taken away when it was asked, and the client may have given others since. */
 static void
-forget_statements(ClientSession *s)
+on_emptied(ClientSession *s)
 {
-	names_clear(&s->names, pools_statements());
+	if (s->emptying > 0)
+		s->emptied = true;
+	else
+		names_clear(&s->names, pools_statements());
+}
+
+/* Nothing is left of what it has set, or has made on its link; but for what comes behind in the same batch. */
+static void
+on_discarded(ClientSession *s, const LinkExchange *e)
+{
 	if (s->unnamed)
 		statement_unref(pools_statements(), s->unnamed);
 	s->unnamed = NULL;
+	settings_ref(s->startup_settings);
+	settings_unref(pools_settings(), s->settings);
+	s->settings = s->startup_settings;
+	s->cache_choice = s->startup_cache_choice;
+	s->max_age = s->startup_max_age;
+	session_unbind(s);
+	if (!(e->effects & EFFECT_BIND))
+		s->effects &= ~EFFECT_BIND;
 }
 
 static void
-on_tag(ClientSession *s, Bytes tag)
+on_tag(ClientSession *s, const LinkExchange *e, Bytes tag)
 {
-	if (bytes_equal_str(tag, "DEALLOCATE ALL"))
-	{
-		names_clear(&s->names, pools_statements());
-		link_discarded(s->link, false);
-	}
-	else if (bytes_equal_str(tag, "DISCARD ALL"))
-	{
-		forget_statements(s);
-		link_discarded(s->link, true);
-		settings_ref(s->startup_settings);
-		settings_unref(pools_settings(), s->settings);
-		s->settings = s->startup_settings;
-		s->cache_choice = s->startup_cache_choice;
-		s->max_age = s->startup_max_age;
-	}
+	bool		discarded = bytes_equal_str(tag, "DISCARD ALL");
+
+	if (!discarded && !bytes_equal_str(tag, "DEALLOCATE ALL"))
+		return;
+	on_emptied(s);
+	link_discarded(s->link, discarded);
+	if (discarded)
+		on_discarded(s, e);
 }
 
-static void
-on_parameter(ClientSession *s)
+void
+session_note_parameters(ClientSession *s)
 {
 	const char *encoding = link_parameter(s->link, "client_encoding");
 	const char *conforming = link_parameter(s->link, "standard_conforming_strings");
@@ -396,20 +498,15 @@ session_unbind(ClientSession *s)
 }
 
 static bool
-must_bind(ClientSession *s)
+must_bind(const ClientSession *s)
 {
-	if ((s->effects & EFFECT_UNBIND) && !(s->effects & EFFECT_BIND))
-	{
-		session_unbind(s);
-		s->effects &= ~EFFECT_UNBIND;
-	}
 	return s->bound || (s->effects & EFFECT_BIND) || pool_mode(s->pool) == POOL_SESSION;
 }
 
 void
 session_quiet(ClientSession *s)
 {
-	if (s->state == SESSION_LEAVING)
+	if (s->state == SESSION_LEAVING && !s->ready_due)
 	{
 		session_close_after_flush(s);
 		return;
@@ -428,6 +525,13 @@ session_quiet(ClientSession *s)
 	}
 	if ((s->effects & EFFECT_SETTINGS) && !pool_origin_is_pooled(s->pool) && session_settings_read(s))
 		return;
+	if (s->ready_due && session_settings_return(s))
+		return;
+	if (s->state == SESSION_LEAVING)
+	{
+		session_close_after_flush(s);
+		return;
+	}
 	counter_add(s->counters, COUNT_TRANSACTIONS, 1);
 	counter_add(s->counters, COUNT_TRANSACTION_US, reactor_now(session_reactor) - s->active_since);
 	if (must_bind(s))
@@ -473,11 +577,16 @@ on_end(ClientSession *s, LinkExchange *e)
 	s->answered_at = reactor_now(session_reactor);
 	s->inflight--;
 	session_writes_ended(s, e->x.status, e->effects, e->unrun);
+	if (e->ready_held && !e->muted)
+		session_settings_ended(s, e);
 	if (s->inflight > 0)
 	{
 		if (s->timed_out)
 			session_arm(s);
 		s->timed_out = false;
+		/* it has left in the middle of the next batch */
+		if (s->state == SESSION_LEAVING && session_is_half_said(s))
+			session_close_after_flush(s);
 		return;
 	}
 	s->holding_messages = false;
@@ -514,7 +623,9 @@ session_put_loss(ClientSession *s, LinkExchange *e, const LinkNews *news)
 		message_put_error_as(&s->out, news->bytes, "ERROR");
 	else
 		message_put_refusal(&s->out, "ERROR", REFUSE_LINK_LOST, pool_origin_name(s->pool));
-	if (e->x.phase == EXCHANGE_CLOSED)
+	if (exchange_is_unsure(&e->x))
+		;						/* all that is certain has been said */
+	else if (e->x.phase == EXCHANGE_CLOSED)
 		message_put_ready(&s->out, s->failed_transaction ? TX_FAILED : TX_IDLE);
 	else
 		s->skip_local = true;
@@ -573,11 +684,31 @@ repeat(ClientSession *s, LinkExchange *e, const LinkNews *news)
 	return true;
 }
 
+/* The origin has been sent what may not come during a copy, and ends the connection: directly it would have been the client's. */
+static bool
+is_out_of_step(const LinkExchange *e, const LinkNews *news)
+{
+	return e->x.may_copy && news->bytes.len > 0 && message_error_is_fatal(news->bytes) && bytes_equal_str(message_error_field(news->bytes, 'C'), "08P01");
+}
+
+/* The origin waits for copy data. What the client has said instead has been held back, or was its last word. */
+static void
+on_no_data(ClientSession *s)
+{
+	if (s->state == SESSION_LEAVING)
+	{
+		session_terminate_link(s);
+		return;
+	}
+	s->holding_messages = false;
+	session_resume(s);
+}
+
 /* An exchange whose answer will not come. Its client stays connected. */
 static void
 on_lost(ClientSession *s, LinkExchange *e, const LinkNews *news)
 {
-	bool		in_transaction = link_status(e->link) != TX_IDLE || (s->effects & EFFECT_BEGIN) || s->failed_transaction;
+	bool		in_transaction = link_status(e->link) != TX_IDLE || (e->effects & EFFECT_BEGIN) || s->failed_transaction;
 
 	if (s->riding)
 	{
@@ -599,6 +730,12 @@ on_lost(ClientSession *s, LinkExchange *e, const LinkNews *news)
 	if (news->cut)
 	{
 		/* half a message has gone out: nothing can follow it */
+		session_close_after_flush(s);
+		return;
+	}
+	if (is_out_of_step(e, news))
+	{
+		message_put(&s->out, ANS_ERROR, news->bytes);
 		session_close_after_flush(s);
 		return;
 	}
@@ -646,6 +783,8 @@ session_on_link_lost(void *owner)
 		session_fatal(s, REFUSE_LINK_LOST, pool_origin_name(s->pool));
 		return;
 	}
+	if (s->ready_due)
+		session_tell_ready(s, TX_IDLE);
 	if (in_transaction)
 		s->failed_transaction = true;
 	s->loss_told = false;
@@ -666,6 +805,8 @@ session_on_message(LinkExchange *e, const LinkNews *news)
 {
 	ClientSession *s = e->owner;
 
+	if (unlikely(hyperpool_test_fault && hyperpool_test_fault[0]) && news->kind == LINK_END)
+		session_fault_raise();
 	switch (news->kind)
 	{
 		case LINK_BYTES:
@@ -679,10 +820,10 @@ session_on_message(LinkExchange *e, const LinkNews *news)
 			on_ask(s, e, news);
 			break;
 		case LINK_TAG:
-			on_tag(s, news->bytes);
+			on_tag(s, e, news->bytes);
 			break;
 		case LINK_PARAMETER:
-			on_parameter(s);
+			session_note_parameters(s);
 			break;
 		case LINK_SWALLOWED:
 			session_cache_swallowed(s, e, news->bytes);
@@ -692,6 +833,9 @@ session_on_message(LinkExchange *e, const LinkNews *news)
 			break;
 		case LINK_LOST:
 			on_lost(s, e, news);
+			break;
+		case LINK_NO_DATA:
+			on_no_data(s);
 			break;
 		case LINK_MOVED:
 			session_ride_moved(s);
@@ -720,8 +864,7 @@ refuse_with_failure(ClientSession *s)
 	counter_add(s->counters, COUNT_REFUSED, 1);
 	session_cache_abort(s);
 	buffer_free(&s->refusal);
-	message_put_error(&s->refusal, ANS_ERROR, "ERROR", sqlstate, text, NULL,
-					  "hyperpool could not connect to the origin. SELECT * FROM hyperpool.check_origin(...) shows the steps.");
+	message_put_error(&s->refusal, ANS_ERROR, "ERROR", sqlstate, text, NULL, HINT_NO_LINK);
 	session_set_state(s, SESSION_IDLE);
 	session_resume(s);
 }
@@ -748,7 +891,8 @@ session_on_checkout(PoolWaiter *waiter, OriginLink *link)
 	session_attach(s, link);
 	if (s->link == NULL)
 		return;					/* it broke at once; session_on_link_lost has seen to the rest */
-	s->ride_left = 0;			/* what is known of the catalog may have changed while it waited */
+	if (s->riding)
+		s->ride_left = 0;		/* what is known of the catalog may have changed while it waited */
 	session_resume(s);
 	/* its message was not one for the origin after all */
 	if (s->state == SESSION_IDLE && s->link == link && s->inflight == 0 && !s->bound && !s->reading)

@@ -22,6 +22,8 @@ session_note_make(NoteWhat what, Bytes name, Statement *prior, uint32 number)
 	if (note == NULL)
 		return NULL;
 	memset(&note->fill, 0, sizeof(note->fill));
+	memset(&note->names, 0, sizeof(note->names));
+	note->prior_in = NULL;
 	note->what = what;
 	note->number = number;
 	note->prior = prior;
@@ -35,6 +37,7 @@ session_note_free(SessionNote *note)
 {
 	if (note->prior)
 		statement_unref(pools_statements(), note->prior);
+	names_clear(&note->names, pools_statements());
 	if (note->fill.flight != 0)
 		store_abort(session_worker, &note->fill);
 	mem_free(note, sizeof(SessionNote) + note->name_len);
@@ -126,21 +129,45 @@ reason_to_ask(const ClientSession *s)
 	return s->inflight > 0 ? REASON_PIPELINE : s->reason;
 }
 
+/* As PostgreSQL answers what may not come during a copy: with an error, and then it finds its stream out of step. */
 static SessionStep
-begin_exchange(ClientSession *s)
+refuse_in_copy(ClientSession *s, uint8 type)
 {
-	/*
-	 * Names given or taken in the exchange before may not have been, what RESET returns to is ours to put back, and a BEGIN of before it may fail: what
-	 * comes next depends on how that ends.
-	 */
-	if (s->inflight > 0 && (s->risky > 0 || (s->effects & (EFFECT_SETTINGS | EFFECT_UNBIND)) || (s->link && link_beginning(s->link))))
-	{
-		/* nothing is read meanwhile: if a copy was asked for, its data would be waited for for ever */
-		if (s->tail)
-			s->tail->ended = true;
-		s->holding_messages = true;
-		return STEP_HOLD;
-	}
+	char		text[64];
+
+	snprintf(text, sizeof(text), "unexpected message type 0x%02X during COPY from stdin", type);
+	message_put_refusal(&s->out, "ERROR", REFUSE_PROTOCOL_VIOLATION, text);
+	session_fatal(s, REFUSE_PROTOCOL_VIOLATION, "terminating connection because protocol synchronization was lost");
+	return STEP_GONE;
+}
+
+/*
+ * Names given or taken in the exchange before may not have been, what RESET returns to is ours to put back, and a BEGIN of before it may fail: what
+ * comes next depends on how that ends.
+ */
+static bool
+must_wait(const ClientSession *s)
+{
+	return s->inflight > 0 && (s->risky > 0 || (s->effects & (EFFECT_SETTINGS | EFFECT_UNBIND | EFFECT_RETIRE)) || (s->link && link_beginning(s->link)));
+}
+
+/* Nothing is read until the exchanges in flight have ended. If one asks for a copy, that waits for data for ever, and this message is what comes instead. */
+static SessionStep
+hold_message(ClientSession *s, uint8 type)
+{
+	if (s->tail && exchange_copies(&s->tail->x))
+		return refuse_in_copy(s, type);
+	if (s->tail)
+		s->tail->ended = true;
+	s->holding_messages = true;
+	return STEP_HOLD;
+}
+
+static SessionStep
+begin_exchange(ClientSession *s, uint8 type)
+{
+	if (must_wait(s))
+		return hold_message(s, type);
 	if (s->link == NULL)
 	{
 		OriginLink *link;
@@ -170,14 +197,20 @@ begin_exchange(ClientSession *s)
 	}
 	if (s->inflight == 0 && link_applying(s->link) && session_settings_are_identity(s->settings))
 		return wait_for_settings(s);
-	s->tail = session_begin_send(s) ? link_ask(s->link, s, session_on_message) : NULL;
+	if (!session_begin_send(s) || (type == MSG_SYNC && !link_ask_apart(s->link)))
+		s->tail = NULL;
+	else
+		s->tail = link_ask(s->link, s, session_on_message);
 	if (s->tail == NULL)
 	{
 		session_fatal(s, REFUSE_MEMORY, NULL);
 		return STEP_GONE;
 	}
 	s->tail->reason = reason_to_ask(s);
+	s->tail->x.may_copy = session_may_copy(s->effects);	/* by a portal bound before */
 	s->inflight++;
+	if (s->effects & EFFECT_RESETS)
+		session_settings_will_return(s);
 	session_ride_begun(s);
 	session_cache_begun(s);
 	if (s->state != SESSION_RELAYING || s->inflight == 1)
@@ -194,10 +227,10 @@ begin_exchange(ClientSession *s)
 /* ---- sending ---- */
 
 /* Notes the ask and, if that went well, says so. Otherwise the session is closed. */
-bool
-session_note_ask(ClientSession *s, AskKind kind, AskFor whose, uint32 number, void *what)
+static bool
+note_ask(ClientSession *s, AskKind kind, AskFor whose, uint16 tag, uint32 number, void *what)
 {
-	if (link_note(s->tail, kind, whose, 0, number, what))
+	if (link_note(s->tail, kind, whose, tag, number, what))
 	{
 		s->risky += what != NULL;
 		return true;
@@ -206,6 +239,29 @@ session_note_ask(ClientSession *s, AskKind kind, AskFor whose, uint32 number, vo
 		session_note_free(what);
 	session_fatal(s, REFUSE_TOO_MANY_PENDING, NULL);
 	return false;
+}
+
+bool
+session_note_ask(ClientSession *s, AskKind kind, AskFor whose, uint32 number, void *what)
+{
+	return note_ask(s, kind, whose, 0, number, what);
+}
+
+bool
+session_note_ask_of(ClientSession *s, AskKind kind, Bytes name, uint32 number, void *what)
+{
+	return note_ask(s, kind, ASK_FOR_CLIENT, session_name_tag(name), number, what);
+}
+
+/* An error shall say the very name that was used, also where a text has several, but that is no reason to keep it for each Bind. */
+uint16
+session_name_tag(Bytes name)
+{
+	uint32		tag = 0;
+
+	for (size_t i = 0; i < name.len; i++)
+		tag = tag * 31 + name.data[i];
+	return (uint16) (tag ^ tag >> 16);
 }
 
 /* The bytes as they came; a message that came in part goes on in session_ask. */
@@ -264,13 +320,15 @@ rename_query(ClientSession *s, Bytes query, const StatementFacts *facts, bool *d
 	return what && session_note_ask(s, ASK_QUERY, ASK_FOR_CLIENT, 0, what);
 }
 
+/* *all: it is about all names. */
 static bool
-query_renamed(ClientSession *s, Bytes query, bool *done)
+query_renamed(ClientSession *s, Bytes query, bool *done, bool *all)
 {
 	StatementFacts facts = {0};
 	bool		ok;
 
 	analyze_text(query, s->safe_encoding, &facts);
+	*all = session_empties(&facts);
 	ok = rename_query(s, query, &facts, done);
 	mem_free_str(facts.target);
 	return ok;
@@ -286,20 +344,30 @@ session_drop_unnamed(ClientSession *s)
 }
 
 /* The origin forgets the unnamed statement when it runs a simple Query. */
-static void *
+static SessionNote *
 drop_unnamed(ClientSession *s)
 {
-	void	   *what = NULL;
+	SessionNote *what = NULL;
 
 	if (s->unnamed && s->tail->x.count > 0)
 	{
 		/* asks before it may fail: then it is skipped and the statement stays */
-		what = session_note_make(NOTE_UNNAMED, bytes_of("", 0), s->unnamed, 0);
+		what = session_note_unnamed(s);
 		s->unnamed = NULL;
 	}
 	session_drop_unnamed(s);
 	link_set_unnamed(s->link, NULL);
 	return what;
+}
+
+/* What takes all names away is asked: whatever is named behind it is not among them. */
+static void
+take_names(ClientSession *s, SessionNote *what)
+{
+	what->what = NOTE_EMPTIED;
+	what->names = s->names;
+	memset(&s->names, 0, sizeof(s->names));
+	s->emptying++;
 }
 
 static SessionStep
@@ -308,7 +376,7 @@ ask_query(ClientSession *s, const Frame *frame)
 	Bytes		text;
 	bool		done = false;
 	bool		ok = true;
-	void	   *what = NULL;
+	bool		all = false;
 	uint32		effects = EFFECTS_OF_THE_UNSEEN;
 	const Proof *proof = NULL;
 
@@ -324,11 +392,8 @@ ask_query(ClientSession *s, const Frame *frame)
 			session_gateway_heed(s, text);
 			effects |= EFFECT_DIRTY;
 		}
-		if (facts->kind == STATEMENT_DEALLOCATE || facts->kind == STATEMENT_EXECUTE)
-			ok = query_renamed(s, text, &done);
-		/* DEALLOCATE ALL: which names are left is known when it has ended */
-		if (facts->kind == STATEMENT_DEALLOCATE && !done)
-			what = session_note_make(NOTE_DEALLOCATE, bytes_of("", 0), NULL, 0);
+		if (facts->kind == STATEMENT_DEALLOCATE || facts->kind == STATEMENT_EXECUTE || facts->kind == STATEMENT_DISCARD_ALL)
+			ok = query_renamed(s, text, &done, &all);
 	}
 	if (ok && done)
 	{
@@ -338,9 +403,11 @@ ask_query(ClientSession *s, const Frame *frame)
 	}
 	if (ok && !done)
 	{
-		void	   *unnamed = drop_unnamed(s);
+		SessionNote *what = drop_unnamed(s);
 
-		ok = session_note_ask(s, ASK_QUERY, ASK_FOR_CLIENT, 0, unnamed ? unnamed : what);
+		if (all && (what || (what = session_note_make(NOTE_EMPTIED, bytes_of("", 0), NULL, 0))))
+			take_names(s, what);
+		ok = session_note_ask(s, ASK_QUERY, ASK_FOR_CLIENT, 0, what);
 		if (ok)
 			session_send_raw(s, frame);
 	}
@@ -372,7 +439,7 @@ ask_copy(ClientSession *s, const Frame *frame)
 static SessionStep
 ask_sync(ClientSession *s, const Frame *frame)
 {
-	if (s->tail->x.copy_in && !s->tail->x.copy_ended)
+	if (exchange_copies(&s->tail->x))
 		exchange_sync_in_copy(&s->tail->x);
 	else if (!session_note_ask(s, ASK_SYNC, ASK_FOR_CLIENT, 0, NULL))
 		return STEP_GONE;
@@ -405,12 +472,14 @@ ask_head(ClientSession *s, const Frame *frame)
 static SessionStep
 ask_execute(ClientSession *s, const Frame *frame)
 {
-	/* of a DEALLOCATE that was parsed in this exchange: if it goes well the name is gone */
+	/* of a DEALLOCATE that was parsed in this exchange (of all: bound): if it goes well the name is gone */
 	SessionNote *what = s->renamed_in == s->tail ? s->deallocating : NULL;
 	ExecuteMessage m;
 
 	if (what)
 		s->deallocating = NULL;
+	if (what && what->what == NOTE_EMPTIED)
+		take_names(s, what);
 	s->tail->runs = true;
 	session_writes_executed(s, message_read_execute(frame->body, &m) && m.portal.len > 0);
 	if (s->link == NULL || !ask_head(s, frame) || !session_note_ask(s, ASK_EXECUTE, ASK_FOR_CLIENT, 0, what))
@@ -479,33 +548,31 @@ answer_refused(ClientSession *s, const Frame *frame)
 	return STEP_TAKEN;
 }
 
-/* PostgreSQL answers with an error and then finds its stream out of step. */
-static SessionStep
-refuse_in_copy(ClientSession *s, uint8 type)
+void
+session_terminate_link(ClientSession *s)
 {
-	char		text[64];
-
-	snprintf(text, sizeof(text), "unexpected message type 0x%02X during COPY from stdin", type);
-	message_put_refusal(&s->out, "ERROR", REFUSE_PROTOCOL_VIOLATION, text);
-	session_fatal(s, REFUSE_PROTOCOL_VIOLATION, "terminating connection because protocol synchronization was lost");
-	return STEP_GONE;
+	link_wear_out(s->link);
+	message_put_empty(link_outbound(s->link), MSG_TERMINATE);
+	link_flush(s->link);
 }
 
+/* What is asked in full is answered before the connection closes, as the origin would. */
 static SessionStep
 terminate(ClientSession *s)
 {
-	if (s->tail && s->tail->x.copy_in && !s->tail->x.copy_ended)
-		return refuse_in_copy(s, MSG_TERMINATE);
-	/* what is asked in full is answered before the connection closes, as the origin would */
-	if (s->inflight == 0 || s->tail == NULL || s->tail->x.phase != EXCHANGE_CLOSED)
-		session_close_after_flush(s);
-	else
+	bool		copies = s->tail && exchange_copies(&s->tail->x);
+
+	if (!copies && (s->tail == NULL || session_is_half_said(s)))
 	{
-		/* it may turn out to have asked for a copy, whose data will never come */
-		s->tail->ended = true;
-		session_set_state(s, SESSION_LEAVING);
-		session_set_timer(s, pool_query_timeout(s->pool));	/* no other limit is its business any more */
+		session_close_after_flush(s);
+		return STEP_GONE;
 	}
+	if (copies)
+		session_terminate_link(s);
+	else
+		s->tail->ended = true;	/* it may turn out to have asked for a copy, whose data will never come */
+	session_set_state(s, SESSION_LEAVING);
+	session_set_timer(s, pool_query_timeout(s->pool));	/* no other limit is its business any more */
 	return STEP_GONE;
 }
 
@@ -573,8 +640,6 @@ first_piece(ClientSession *s, const Frame *frame)
 			return terminate(s);
 		case ASK_REFUSE:
 			return refuse_type(s, frame->type);
-		case ASK_REFUSE_IN_COPY:
-			return refuse_in_copy(s, frame->type);
 		case ASK_NEXT:
 		case ASK_FORWARD:
 			break;
@@ -585,7 +650,7 @@ first_piece(ClientSession *s, const Frame *frame)
 		return STEP_TAKEN;
 	if (s->tail == NULL || verdict == ASK_NEXT)
 	{
-		step = begin_exchange(s);
+		step = begin_exchange(s, frame->type);
 		if (step != STEP_TAKEN)
 			return step;
 	}
@@ -609,6 +674,8 @@ session_refuses_type(ClientSession *s, uint8 type)
 SessionStep
 session_ask(ClientSession *s, const Frame *frame)
 {
+	if (unlikely(hyperpool_test_fault && hyperpool_test_fault[0]))
+		session_fault_raise();
 	if (frame->first)
 		return first_piece(s, frame);
 	if (s->piece == PIECE_FORWARD && s->link)

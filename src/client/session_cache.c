@@ -225,7 +225,7 @@ replay(ClientSession *s, const CacheRequest *request, StoreHit *hit)
 		message_put_empty(&s->out, ANS_PARSE_COMPLETE);
 	if (request->bind)
 		message_put_empty(&s->out, ANS_BIND_COMPLETE);
-	if (reply_put(hit, with_head, &skipped, &s->out, SESSION_HIGH_WATER))
+	if (reply_put(hit, with_head, &skipped, &s->out, session_high_water()))
 	{
 		store_release(session_worker, hit);
 		put_ends(s, request->closes);

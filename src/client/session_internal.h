@@ -94,7 +94,10 @@ typedef struct ClientSession
 	bool		next_uses_unnamed;	/* so does the one found to ride */
 	bool		alone;			/* the next exchange does not ride */
 	bool		holding_messages;	/* until the exchange in flight has ended */
+	bool		ready_due;		/* its client waits for ReadyForQuery until what was given at login is back */
 	uint16		risky;			/* asks in flight that give or take names */
+	uint16		emptying;		/* of them, those that take all names away (NOTE_EMPTIED) */
+	bool		emptied;		/* the oldest of these has gone well */
 	uint32		effects;		/* of everything since the link was taken */
 
 	size_t		ride_left;		/* of the exchange found to ride: bytes not taken yet */
@@ -167,7 +170,12 @@ extern int	session_worker;
 extern Directory *session_directory;
 
 /* session.c */
-extern bool session_may_log_in(void);	/* false: hyperpool.login_backlog */
+/* What to do about an origin that no link can be opened to. */
+#define HINT_NO_LINK	"hyperpool could not connect to the origin. SELECT * FROM hyperpool.check_origin(...) shows the steps."
+
+extern bool session_has_descriptor(void);	/* is there a file for this one, which counts already? */
+extern uint32 session_max_statements(void);	/* that a client may name now */
+extern size_t session_high_water(void);	/* of what is replayed, now */
 extern bool session_take_row(ClientSession *s);	/* false: hyperpool.max_clients */
 extern void session_set_state(ClientSession *s, SessionState state);
 extern void session_resume(ClientSession *s);	/* goes on with what lies in `in`, and watches what is to be watched */
@@ -183,10 +191,12 @@ extern void session_arm(ClientSession *s);	/* the timer, for whichever limit com
 extern void session_set_timer(ClientSession *s, int64 after);	/* microseconds from now; 0 = none */
 
 /* session_login.c */
+extern void session_login_init(void);
 extern bool session_login_begin(ClientSession *s, const struct sockaddr_storage *from, bool local);
 extern void session_login_step(ClientSession *s, int events);
 extern void session_login_link(ClientSession *s, OriginLink *link); /* the pool's news while STARTING */
 extern void session_login_news(LinkExchange *e, const LinkNews *news);
+extern void session_login_late(ClientSession *s);	/* its timer has gone off */
 extern void session_login_end(ClientSession *s);
 
 /* session_facts.c */
@@ -326,6 +336,20 @@ session_status(const ClientSession *s)
 	return s->failed_transaction ? TX_FAILED : s->begin ? TX_OPEN : TX_IDLE;
 }
 
+/* All that is owed is the answer to a batch that its client has not finished. */
+static inline bool
+session_is_half_said(const ClientSession *s)
+{
+	return s->inflight == 1 && s->tail && s->tail->x.phase == EXCHANGE_OPEN;
+}
+
+/* May what has these effects be a COPY FROM STDIN? */
+static inline bool
+session_may_copy(uint32 effects)
+{
+	return effects & (EFFECT_COPY | EFFECT_UNKNOWN);
+}
+
 /* session_statements.c */
 extern void session_add_effects(ClientSession *s, uint32 effects);
 extern uint32 session_effects_by_proof(const ClientSession *s, uint32 effects, const Proof *proof);	/* less, where the origin's catalog says so */
@@ -343,6 +367,8 @@ extern SessionStep session_ask_close(ClientSession *s, const Frame *frame);
 /* session_ask.c */
 /* Notes an ask of the newest exchange; on failure frees `what`, closes the session and returns false. */
 extern bool session_note_ask(ClientSession *s, AskKind kind, AskFor whose, uint32 number, void *what);
+extern bool session_note_ask_of(ClientSession *s, AskKind kind, Bytes name, uint32 number, void *what);	/* the client's own, of a statement it calls so */
+extern uint16 session_name_tag(Bytes name);	/* by which an ask remembers a name, for its error */
 extern void session_send_raw(ClientSession *s, const Frame *frame);	/* the bytes as they came; their rest follows */
 extern SessionStep session_forward(ClientSession *s, const Frame *frame, uint8 what);	/* noted and sent as it came */
 extern SessionStep session_ask(ClientSession *s, const Frame *frame);
@@ -352,6 +378,7 @@ extern void session_attach(ClientSession *s, OriginLink *link);
 extern bool session_settings_are_identity(const SettingsVector *settings);
 
 /* session_answer.c */
+extern void session_fault_raise(void);	/* hyperpool.test_fault */
 extern void session_on_message(LinkExchange *e, const LinkNews *news);
 extern void session_on_link_lost(void *owner);
 extern void session_on_checkout(PoolWaiter *waiter, OriginLink *link);
@@ -361,6 +388,7 @@ extern bool session_put_back_asked(ClientSession *s);	/* in front of `in`; false
 extern bool session_may_repeat(const ClientSession *s, const LinkExchange *e, const LinkNews *news);
 extern void session_put_loss(ClientSession *s, LinkExchange *e, const LinkNews *news);	/* the error that says so, and ReadyForQuery, to whom it is owed */
 extern void session_unbind(ClientSession *s);
+extern void session_note_parameters(ClientSession *s);	/* what the origin has reported about how SQL is to be read */
 extern void session_quiet(ClientSession *s);	/* nothing is in flight any more: return the link, or keep it */
 
 /* session_note: what an ask may have to undo or complete when it is answered or dropped. */
@@ -370,6 +398,7 @@ typedef enum NoteWhat
 	NOTE_CLOSED,				/* a Close took `name` from `prior`: give it back */
 	NOTE_UNNAMED,				/* the unnamed statement was replaced: `prior` comes back if the ask was skipped */
 	NOTE_DEALLOCATE,			/* DEALLOCATE name: if it went well the name is gone */
+	NOTE_EMPTIED,				/* DEALLOCATE ALL took `names` (and the unnamed `prior`): if it did not go well they come back */
 	NOTE_LEARN,					/* the description is that of the client's own Parse: remember it */
 	NOTE_COMPARE,				/* it is that of a Parse of ours on another link: it must be the remembered one */
 	NOTE_RENAMED,				/* the error speaks of the link's name: say the client's */
@@ -382,11 +411,22 @@ typedef struct SessionNote
 	NoteWhat	what;
 	uint32		number;			/* link statement, for NOTE_RENAMED and NOTE_DEALLOCATE */
 	Statement  *prior;			/* one reference, or NULL; LEARN and DESCRIBED: what is described */
+	LinkExchange *prior_in;		/* NOTE_UNNAMED: the exchange that parsed it; only to be compared */
+	StatementNames names;		/* NOTE_EMPTIED */
 	StoreFill	fill;			/* LEARN and DESCRIBED: the description is to be kept */
 	uint32		name_len;
 	char		name[];
 } SessionNote;
 
+/* DEALLOCATE ALL, DISCARD ALL */
+static inline bool
+session_empties(const StatementFacts *facts)
+{
+	return facts->kind == STATEMENT_DISCARD_ALL || (facts->kind == STATEMENT_DEALLOCATE && facts->target == NULL);
+}
+
+extern SessionNote *session_note_unnamed(ClientSession *s);	/* NOTE_UNNAMED of what is unnamed now, whose reference it takes over */
+extern void session_terminate_link(ClientSession *s);	/* passes Terminate on: in a copy the origin itself says what it makes of it */
 extern SessionNote *session_note_make(NoteWhat what, Bytes name, Statement *prior, uint32 number);
 extern void session_note_free(SessionNote *note);
 extern void session_free_note(void *note);
@@ -394,5 +434,9 @@ extern void session_free_note(void *note);
 /* session_settings.c */
 extern bool session_settings_read(ClientSession *s);	/* asks the origin what is set now; session_quiet is called again when known */
 extern void session_settings_forget(ClientSession *s);
+extern void session_settings_will_return(ClientSession *s); /* its newest exchange may undo what was given at login */
+extern void session_settings_ended(ClientSession *s, const LinkExchange *e);	/* such an exchange has ended */
+extern bool session_settings_return(ClientSession *s);	/* false: nothing is to be put back; else session_quiet is called again when it is */
+extern void session_tell_ready(ClientSession *s, uint8 status);
 
 #endif

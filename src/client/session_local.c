@@ -231,7 +231,7 @@ name_statement(ClientSession *s, Bytes name, Statement *statement)
 static bool
 may_name(const ClientSession *s, Bytes name)
 {
-	return name.len == 0 || (names_get(&s->names, name) == NULL && s->names.count < (uint32) hyperpool_max_session_statements);
+	return name.len == 0 || (names_get(&s->names, name) == NULL && s->names.count < session_max_statements());
 }
 
 static Shape *

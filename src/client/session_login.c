@@ -4,6 +4,9 @@
  * Startup packets (core/login), TLS, authentication (host/identity), then the settings vector the client has asked for. Once the origin's
  * answer to that vector is known (a link was in it before) the login makes no trip; a vector never seen is
  * tried on a link first, and what the origin says about a bad value is what the client is told.
+ *
+ * Who has not shown yet who it is holds a place of the backlog, and one of its address; both are given back as soon as it has. A proof that was wrong is answered late; meanwhile
+ * the client keeps the place of its address, which nobody else needs, also if it goes away, so that many connections do not make many guesses.
  */
 #include "postgres.h"
 
@@ -14,6 +17,7 @@
 #include "postmaster/postmaster.h"
 #include "utils/timestamp.h"
 
+#include "core/callers.h"
 #include "host/analyze.h"
 #include "host/tls.h"
 
@@ -28,12 +32,15 @@ typedef enum LoginPhase
 	PHASE_STARTUP,				/* SSLRequest, StartupMessage … */
 	PHASE_HANDSHAKE,
 	PHASE_AUTHENTICATION,
-	PHASE_PARAMETERS			/* logged in; the origin is asked about the settings vector */
+	PHASE_PARAMETERS,			/* logged in; the origin is asked about the settings vector */
+	PHASE_FAILED				/* the answer to its proof is held back */
 } LoginPhase;
 
 typedef struct SessionLogin
 {
 	LoginPhase	phase;
+	bool		counted;		/* holds a place of the backlog */
+	Caller	   *caller;			/* holds a place of this address; NULL: no more, or it has none */
 	LoginState	state;
 	bool		direct_tls;		/* the handshake began without SSLRequest: ALPN is compulsory then */
 	Identity   *identity;
@@ -48,17 +55,124 @@ typedef struct SessionLogin
 	char		application_name[NAMEDATALEN];
 } SessionLogin;
 
+#define CALLERS_REMEMBERED	10000	/* whose failures are not forgotten for others' sake */
+
 static int64 handshake_turn;
 static int	handshakes;
+static CallerTable *callers;
+static int	logins;				/* places of the backlog that are taken */
+static LoginCounts *counts;
+
+void
+session_login_init(void)
+{
+	callers = callers_create(CALLERS_REMEMBERED);
+	counts = login_counts_of(session_worker);
+	if (callers == NULL || counts == NULL)
+		ereport(FATAL, (errcode(ERRCODE_OUT_OF_MEMORY), errmsg("out of memory")));
+}
+
+/* ---- what whoever likes can have written into the log ---- */
+
+#define SAY_EVERY	INT64CONST(1000000)
+
+typedef struct LogLimit
+{
+	int64		next;			/* not before */
+	uint32		unsaid;
+} LogLimit;
+
+/* May it be said again? *more: how many were not said meanwhile. */
+static bool
+may_say(LogLimit *limit, uint32 *more)
+{
+	int64		now = reactor_now(session_reactor);
+
+	if (now < limit->next)
+	{
+		limit->unsaid++;
+		return false;
+	}
+	*more = limit->unsaid;
+	*limit = (LogLimit) {.next = now + SAY_EVERY};
+	return true;
+}
+
+static void
+say_refused(const ClientSession *s, Refusal refusal)
+{
+	static LogLimit limit;
+	const HbaClient *c = &s->login->client.hba;
+	char		address[INET6_ADDRSTRLEN] = "[local]";
+	uint32		more;
+
+	if (!may_say(&limit, &more))
+		return;
+	if (!c->local)
+		(void) inet_ntop(c->family == 6 ? AF_INET6 : AF_INET, c->addr, address, sizeof(address));
+	ereport(LOG, (errcode(ERRCODE_TOO_MANY_CONNECTIONS),
+				  errmsg("hyperpool: login refused: %s", refusal_row(refusal)->primary),
+				  errdetail("From host \"%s\"; %u others were refused since this was logged last.", address, more),
+				  errhint("%s", refusal_row(refusal)->hint)));
+}
+
+/* ---- places ---- */
+
+static void
+show_places(void)
+{
+	pg_atomic_write_u32(&counts->unfinished, logins);
+	pg_atomic_write_u32(&counts->addresses, callers_count(callers));
+}
+
+static void
+leave_backlog(SessionLogin *login)
+{
+	logins -= login->counted;
+	login->counted = false;
+	show_places();
+}
+
+static void
+leave_address(SessionLogin *login)
+{
+	if (login->caller)
+		callers_leave(callers, login->caller, reactor_now(session_reactor));
+	login->caller = NULL;
+	show_places();
+}
+
+/* REFUSE_LIMIT: it has them. */
+static Refusal
+take_places(SessionLogin *login)
+{
+	const HbaClient *c = &login->client.hba;
+	int64		now = reactor_now(session_reactor);
+
+	if (logins >= hyperpool_login_backlog)
+	{
+		pg_atomic_write_u64(&counts->refused_backlog, pg_atomic_read_u64(&counts->refused_backlog) + 1);
+		return REFUSE_TOO_MANY_LOGINS;
+	}
+	if (!c->local)
+		login->caller = callers_enter(callers, c->family, c->addr, hyperpool_login_address_limit, now);
+	if (!c->local && login->caller == NULL)
+	{
+		pg_atomic_write_u64(&counts->refused_address, pg_atomic_read_u64(&counts->refused_address) + 1);
+		return REFUSE_TOO_MANY_LOGINS_OF_ADDRESS;
+	}
+	logins++;
+	login->counted = true;
+	show_places();
+	return REFUSE_LIMIT;
+}
 
 /* ---- begin and end ---- */
 
-static void
-note_address(ClientSession *s, const struct sockaddr_storage *from, bool local)
+/* Returns the port. */
+static uint16
+note_address(HbaClient *c, const struct sockaddr_storage *from, bool local)
 {
-	HbaClient  *c = &s->login->client.hba;
-	ClientRow  *row = s->row;
-
 	c->local = local;
 	if (!local && from->ss_family == AF_INET)
 	{
@@ -66,38 +180,50 @@ note_address(ClientSession *s, const struct sockaddr_storage *from, bool local)
 
 		c->family = 4;
 		memcpy(c->addr, &in->sin_addr, 4);
-		row->port = ntohs(in->sin_port);
+		return ntohs(in->sin_port);
 	}
-	else if (!local && from->ss_family == AF_INET6)
+	if (!local && from->ss_family == AF_INET6)
 	{
 		const struct sockaddr_in6 *in6 = (const struct sockaddr_in6 *) from;
 
 		c->family = 6;
 		memcpy(c->addr, &in6->sin6_addr, 16);
-		row->port = ntohs(in6->sin6_port);
+		return ntohs(in6->sin6_port);
 	}
+	return 0;
+}
+
+static void
+show_address(ClientRow *row, const HbaClient *c, uint16 port)
+{
 	row->family = c->family;
+	row->port = port;
 	memcpy(row->addr, c->addr, sizeof(row->addr));
 }
 
 bool
 session_login_begin(ClientSession *s, const struct sockaddr_storage *from, bool local)
 {
-	if (!session_may_log_in())
-	{
-		message_put_refusal(&s->out, "FATAL", REFUSE_TOO_MANY_LOGINS, NULL);
-		return false;
-	}
-	if (!session_take_row(s))
-	{
-		message_put_refusal(&s->out, "FATAL", REFUSE_TOO_MANY_CLIENTS, NULL);
-		return false;
-	}
+	Refusal		refusal;
+	uint16		port;
+
 	s->login = mem_zalloc(sizeof(SessionLogin));
 	if (s->login == NULL)
 		return false;
 	s->login->began = reactor_now(session_reactor);
-	note_address(s, from, local);
+	port = note_address(&s->login->client.hba, from, local);
+	refusal = take_places(s->login);
+	if (refusal == REFUSE_LIMIT && !session_has_descriptor())
+		refusal = REFUSE_TOO_MANY_FILES;
+	if (refusal == REFUSE_LIMIT && !session_take_row(s))
+		refusal = REFUSE_TOO_MANY_CLIENTS;
+	if (refusal != REFUSE_LIMIT)
+	{
+		message_put_refusal(&s->out, "FATAL", refusal, NULL);
+		say_refused(s, refusal);
+		return false;
+	}
+	show_address(s->row, &s->login->client.hba, port);
 	session_set_timer(s, (int64) AuthenticationTimeout * 1000000);
 	return true;
 }
@@ -109,6 +235,8 @@ session_login_end(ClientSession *s)
 
 	if (login == NULL)
 		return;
+	leave_backlog(login);
+	leave_address(login);
 	identity_end(login->identity);
 	settings_draft_free(&login->settings);
 	mem_free_str(login->user);
@@ -169,13 +297,13 @@ greet_from_link(ClientSession *s, OriginLink *link)
 
 /* A failure of the origin while it was asked about this client's settings: its own words, and the end. */
 static void
-fail_with(ClientSession *s, Bytes body, const char *sqlstate, const char *text)
+fail_with(ClientSession *s, Bytes body, const char *sqlstate, const char *text, const char *hint)
 {
 	counter_add(s->counters, COUNT_LOGINS_FAILED, 1);
 	if (body.len > 0)
 		message_put_error_as(&s->out, body, "FATAL");
 	else
-		message_put_error(&s->out, ANS_ERROR, "FATAL", sqlstate, text, NULL, NULL);
+		message_put_error(&s->out, ANS_ERROR, "FATAL", sqlstate, text, NULL, hint);
 	session_close_after_flush(s);
 }
 
@@ -190,7 +318,7 @@ on_probe(LinkExchange *e, const LinkNews *news)
 		s->link = NULL;
 		s->inflight = 0;
 		s->tail = NULL;
-		fail_with(s, news->bytes, "08006", "the link to the origin was lost during login");
+		fail_with(s, news->bytes, "08006", "the link to the origin was lost during login", "Try again.");
 	}
 	else if (news->kind == LINK_END)
 	{
@@ -215,7 +343,7 @@ session_login_link(ClientSession *s, OriginLink *link)
 		{
 			const char *text = pool_failure(s->pool, sqlstate);
 
-			fail_with(s, bytes_of(NULL, 0), sqlstate, text);
+			fail_with(s, bytes_of(NULL, 0), sqlstate, text, HINT_NO_LINK);
 		}
 		return;
 	}
@@ -273,6 +401,8 @@ let_in(ClientSession *s)
 	const DirectoryCredential *credential;
 	const char *encoding;
 
+	leave_backlog(login);
+	leave_address(login);
 	if (origin == NULL)
 	{
 		refuse(s, REFUSE_NO_ORIGIN, login->database);
@@ -325,22 +455,70 @@ let_in(ClientSession *s)
 	ask_parameters(s);
 }
 
+/* Nothing more is heard of the client. The descriptor stays its own. */
+static void
+turn_deaf(ClientSession *s)
+{
+	int			fd = s->source.fd;
+
+	reactor_remove(session_reactor, &s->source);
+	s->source.fd = fd;
+}
+
+/* The answer lies in `out`. Whoever is not limited by address keeps its place of the backlog instead. */
+static void
+hold_back(ClientSession *s)
+{
+	SessionLogin *login = s->login;
+	int64		delay = (int64) hyperpool_failed_login_delay * 1000;
+
+	if (login->caller)
+		delay = callers_failed(login->caller, delay, reactor_now(session_reactor));
+	if (delay == 0)
+	{
+		session_close_after_flush(s);
+		return;
+	}
+	login->phase = PHASE_FAILED;
+	identity_end(login->identity);
+	login->identity = NULL;
+	pg_atomic_write_u64(&counts->held_back, pg_atomic_read_u64(&counts->held_back) + 1);
+	if (login->caller && hyperpool_login_address_limit > 0)
+		leave_backlog(login);
+	turn_deaf(s);
+	session_set_timer(s, delay);
+}
+
 static void
 act_on(ClientSession *s, IdentityVerdict verdict)
 {
-	send_now(s);
 	switch (verdict)
 	{
 		case IDENTITY_CONTINUE:
+			send_now(s);
 			break;
 		case IDENTITY_IN:
+			send_now(s);
 			let_in(s);
 			break;
 		case IDENTITY_REFUSED:
 			counter_add(s->counters, COUNT_LOGINS_FAILED, 1);
 			session_close_after_flush(s);
 			break;
+		case IDENTITY_FAILED:
+			counter_add(s->counters, COUNT_LOGINS_FAILED, 1);
+			hold_back(s);
+			break;
 	}
+}
+
+void
+session_login_late(ClientSession *s)
+{
+	if (s->login->phase == PHASE_FAILED)
+		session_close_after_flush(s);
+	else
+		session_fatal(s, REFUSE_LOGIN_TIMEOUT, NULL);
 }
 
 static void
@@ -503,6 +681,18 @@ acknowledge(ClientSession *s)
 	(void) setsockopt(s->source.fd, IPPROTO_TCP, TCP_QUICKACK, &on, sizeof(on));
 }
 
+static void
+say_no_tls(void)
+{
+	static LogLimit limit;
+	uint32		more;
+
+	if (may_say(&limit, &more))
+		ereport(LOG, (errcode(ERRCODE_PROTOCOL_VIOLATION),
+					  errmsg("hyperpool: could not accept SSL connection: %s", transport_error()),
+					  more > 0 ? errdetail("%u others failed since this was logged last.", more) : 0));
+}
+
 /* True: TLS is on. */
 static bool
 handshake(ClientSession *s)
@@ -526,8 +716,7 @@ handshake(ClientSession *s)
 			reactor_watch(session_reactor, &s->source, s->transport.wants_write ? REACTOR_WRITE : REACTOR_READ);
 			return false;
 		case HANDSHAKE_FAILED:
-			ereport(LOG, (errcode(ERRCODE_PROTOCOL_VIOLATION),
-						  errmsg("hyperpool: could not accept SSL connection: %s", transport_error())));
+			say_no_tls();
 			session_close(s);
 			return false;
 	}
@@ -680,6 +869,6 @@ session_login_step(ClientSession *s, int events)
 		}
 	}
 	read_some(s);
-	if (s->state == SESSION_STARTING && transport_pending(&s->transport))
+	if (s->state == SESSION_STARTING && s->login->phase != PHASE_FAILED && transport_pending(&s->transport))
 		read_some(s);
 }

@@ -96,7 +96,7 @@ parse_rides(ClientSession *s, const Frame *frame, RideScan *scan)
 
 	if (scan->parses || !message_read_parse(frame->body, &m) || m.text.len > ANALYZE_MAX_TEXT)
 		return false;
-	if (m.name.len > 0 && (names_get(&s->names, m.name) != NULL || s->names.count >= (uint32) hyperpool_max_session_statements))
+	if (m.name.len > 0 && (names_get(&s->names, m.name) != NULL || s->names.count >= session_max_statements()))
 		return false;
 	if (m.name.len == 0 && scan->uses_unnamed)
 		return false;

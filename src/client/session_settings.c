@@ -10,13 +10,15 @@
 #include "client/session_internal.h"
 
 /*
- * role and session_authorization are not in pg_settings. Custom settings (a.b) are not either; the analysis binds the link for them.
- * It is asked under the client's search_path, in which a user's schema may stand before pg_catalog: so operators and types have theirs too.
+ * role and session_authorization are not in pg_settings. Custom settings (a.b) are not either; the analysis binds the link for them. What SET TRANSACTION
+ * sets is there, and may look as if it were the session's, but no transaction begins with it.
+ * No name in it, of an operator or a type neither, is looked up by the search_path, which is the client's.
  */
 static const char query[] =
-"SELECT name, setting FROM pg_catalog.pg_settings WHERE source OPERATOR(pg_catalog.=) 'session'::pg_catalog.text "
-"UNION ALL SELECT 'session_authorization', session_user::pg_catalog.text WHERE session_user::pg_catalog.text OPERATOR(pg_catalog.<>) $1::pg_catalog.text "
-"UNION ALL SELECT 'role', pg_catalog.current_setting('role') WHERE pg_catalog.current_setting('role') OPERATOR(pg_catalog.<>) 'none'::pg_catalog.text";
+"SELECT name, setting FROM pg_catalog.pg_settings WHERE source OPERATOR(pg_catalog.=) 'session' "
+"AND NOT name OPERATOR(pg_catalog.=) ANY (ARRAY['transaction_isolation', 'transaction_read_only', 'transaction_deferrable']) "
+"UNION ALL SELECT 'session_authorization', session_user::pg_catalog.text WHERE session_user::pg_catalog.text OPERATOR(pg_catalog.<>) $1 "
+"UNION ALL SELECT 'role', pg_catalog.current_setting('role') WHERE pg_catalog.current_setting('role') OPERATOR(pg_catalog.<>) 'none'";
 
 typedef struct SessionSettings
 {
@@ -151,10 +153,85 @@ on_news(LinkExchange *e, const LinkNews *news)
 		case LINK_TAG:
 		case LINK_PARAMETER:
 		case LINK_SWALLOWED:
+		case LINK_NO_DATA:
 		case LINK_MOVED:
 			break;
 	}
 }
+
+/* ---- what RESET returns to ---- */
+
+/*
+ * RESET has undone at the origin what the client gave at login, and the origin reports what is set instead. That is not so for the client, nor does it last: it is told
+ * what has changed, and ReadyForQuery, when its settings are back on the link.
+ */
+void
+session_settings_will_return(ClientSession *s)
+{
+	s->tail->ready_held = s->startup_settings->count > 0 && !pool_origin_is_pooled(s->pool);
+}
+
+void
+session_tell_ready(ClientSession *s, uint8 status)
+{
+	s->ready_due = false;
+	if (s->link)
+	{
+		link_tell_parameters(s->link, &s->out);
+		session_note_parameters(s);
+	}
+	message_put_ready(&s->out, status);
+	session_flush(s);
+}
+
+/* Within a transaction it is as the origin says. */
+void
+session_settings_ended(ClientSession *s, const LinkExchange *e)
+{
+	if (e->x.status == TX_IDLE && s->inflight == 0)
+		s->ready_due = true;
+	else
+		session_tell_ready(s, e->x.status);
+}
+
+static void
+on_returned(LinkExchange *e, const LinkNews *news)
+{
+	ClientSession *s = e->owner;
+
+	if (news->kind == LINK_LOST)
+		s->inflight--;
+	if (news->kind != LINK_END)
+		return;
+	s->inflight--;
+	s->holding_messages = false;
+	session_quiet(s);
+	session_resume(s);
+}
+
+bool
+session_settings_return(ClientSession *s)
+{
+	LinkExchange *e;
+
+	if (link_settings(s->link) == s->settings)
+	{
+		session_tell_ready(s, TX_IDLE);
+		return false;
+	}
+	if (!link_apply_settings(s->link, s->settings) || (e = link_ask(s->link, s, on_returned)) == NULL || !link_note(e, ASK_SYNC, ASK_FOR_US, 0, 0, NULL))
+	{
+		link_break_now(s->link);
+		return true;
+	}
+	message_put_empty(link_outbound(s->link), MSG_SYNC);
+	link_flush(s->link);
+	s->inflight++;
+	s->holding_messages = true;
+	return true;
+}
+
+/* ---- asked ---- */
 
 static bool
 ask_settings(LinkExchange *e, OriginLink *link)
@@ -167,11 +244,13 @@ ask_settings(LinkExchange *e, OriginLink *link)
 	message_put_parse(out, none, bytes_str(query), none);
 	message_put_bind_text(out, none, none, parameters, 1);
 	message_put_execute(out, none, 0);
+	message_put_named(out, MSG_CLOSE, 'S', none);	/* or the client would find it, if the link stays with it */
 	message_put_empty(out, MSG_SYNC);
-	link_set_unnamed(link, NULL);
+	link_unnamed_closed(link);
 	link_flush(link);
 	return link_note(e, ASK_PARSE, ASK_FOR_US, 0, 0, NULL) && link_note(e, ASK_BIND, ASK_FOR_US, 0, 0, NULL) &&
-		link_note(e, ASK_EXECUTE, ASK_FOR_CLIENT, 0, 0, NULL) && link_note(e, ASK_SYNC, ASK_FOR_US, 0, 0, NULL);
+		link_note(e, ASK_EXECUTE, ASK_FOR_CLIENT, 0, 0, NULL) && link_note(e, ASK_CLOSE, ASK_FOR_US, 0, 0, NULL) &&
+		link_note(e, ASK_SYNC, ASK_FOR_US, 0, 0, NULL);
 }
 
 bool

@@ -31,6 +31,9 @@ session_add_effects(ClientSession *s, uint32 effects)
 {
 	s->tail->effects |= effects;
 	s->effects |= effects;
+	s->tail->x.may_copy |= session_may_copy(effects);
+	if (effects & EFFECT_RESETS)
+		session_settings_will_return(s);
 }
 
 /* The description that answers this note is to be kept in the cache too, if it is not there. */
@@ -217,6 +220,16 @@ resolve_name(ClientSession *s, Bytes name, char buf[LINK_NAME_MAX], Bytes *sent,
 
 /* ---- Parse ---- */
 
+SessionNote *
+session_note_unnamed(ClientSession *s)
+{
+	SessionNote *note = session_note_make(NOTE_UNNAMED, bytes_of("", 0), s->unnamed, 0);
+
+	if (note)
+		note->prior_in = s->unnamed_in;
+	return note;
+}
+
 /*
  * DEALLOCATE or EXECUTE of a statement that was named by the protocol, sent as a statement itself (psycopg does): on this link the
  * text must say the link's name. *done: the Parse is sent.
@@ -257,7 +270,7 @@ parse_unnamed(ClientSession *s, const Frame *frame, Statement *statement)
 	bool		done;
 
 	if (s->tail->x.count > 0)
-		what = session_note_make(NOTE_UNNAMED, bytes_of("", 0), s->unnamed, 0);
+		what = session_note_unnamed(s);
 	else if (s->unnamed)
 		statement_unref(pools_statements(), s->unnamed);
 	s->unnamed = statement;
@@ -370,15 +383,15 @@ session_ask_parse(ClientSession *s, const Frame *frame)
 		link_set_unnamed(s->link, NULL);
 		return session_forward(s, frame, 0);
 	}
+	if (m.name.len > 0 && names_get(&s->names, m.name))
+		return parse_taken_name(s, &m);
 	/* a bound link has the names of this client alone: they are used there as they are, for SQL EXECUTE and Parse to share them */
 	if (m.name.len > 0 && s->bound)
 	{
 		session_add_effects(s, EFFECTS_OF_THE_UNSEEN);
 		return session_forward(s, frame, 0);
 	}
-	if (m.name.len > 0 && names_get(&s->names, m.name))
-		return parse_taken_name(s, &m);
-	if (m.name.len > 0 && s->names.count >= (uint32) hyperpool_max_session_statements)
+	if (m.name.len > 0 && s->names.count >= session_max_statements())
 	{
 		session_fatal(s, REFUSE_TOO_MANY_STATEMENTS, NULL);
 		return STEP_GONE;
@@ -395,21 +408,33 @@ session_ask_parse(ClientSession *s, const Frame *frame)
 
 /* ---- Bind, Describe, Close ---- */
 
+/* It takes all names away when it is executed, most likely by the next Execute. */
+static void
+expect_emptying(ClientSession *s)
+{
+	if (s->deallocating)
+		session_note_free(s->deallocating);
+	s->deallocating = session_note_make(NOTE_EMPTIED, bytes_of("", 0), NULL, 0);
+	s->renamed_in = s->tail;
+}
+
 /* What is bound may be executed by any later message. */
 static void
 note_bound(ClientSession *s, Bytes name)
 {
 	Statement  *statement = statement_named(s, name);
-	const char *target;
+	const StatementFacts *facts;
 
 	if (statement)
 	{
-		target = analyze_facts(statement, s->safe_encoding)->target;
-		if (target && session_gateway_is(bytes_str(target)))
+		facts = analyze_facts(statement, s->safe_encoding);
+		if (facts->target && session_gateway_is(bytes_str(facts->target)))
 		{
 			session_gateway_heed(s, statement_text(statement));
 			session_add_effects(s, EFFECT_DIRTY);
 		}
+		if (session_empties(facts))
+			expect_emptying(s);
 		s->tail->stats_row = session_statement_stats(s, statement);
 		session_writes_asked(s, session_statement_proof(s, statement), session_effects_of(s, statement));
 	}
@@ -435,7 +460,7 @@ session_ask_bind(ClientSession *s, const Frame *frame)
 		session_fatal(s, REFUSE_PROTOCOL_VIOLATION, "portal or statement name is too long");
 		return STEP_GONE;
 	}
-	if (!resolve_name(s, m.statement, buf, &name, &number, &what) || !session_note_ask(s, ASK_BIND, ASK_FOR_CLIENT, number, what))
+	if (!resolve_name(s, m.statement, buf, &name, &number, &what) || !session_note_ask_of(s, ASK_BIND, m.statement, number, what))
 		return STEP_GONE;
 	note_bound(s, m.statement);
 	if (s->link == NULL)
@@ -484,7 +509,7 @@ session_ask_describe(ClientSession *s, const Frame *frame)
 	if (!frame->last || !message_read_named(frame->body, &m) || m.what == 'P')
 		return session_forward(s, frame, 'P');
 	if (!resolve_name(s, m.name, buf, &name, &number, &what) || !note_described(s, m.name, number, &what) ||
-		!session_note_ask(s, ASK_DESCRIBE_STATEMENT, ASK_FOR_CLIENT, number, what))
+		!session_note_ask_of(s, ASK_DESCRIBE_STATEMENT, m.name, number, what))
 		return STEP_GONE;
 	/* what is told changes nothing for what follows */
 	if (what && ((SessionNote *) what)->what == NOTE_DESCRIBED)
@@ -506,10 +531,9 @@ session_ask_close(ClientSession *s, const Frame *frame)
 		return session_forward(s, frame, 'P');
 	if (m.name.len == 0)
 	{
-		prior = s->unnamed;
+		what = s->unnamed ? session_note_unnamed(s) : NULL;
 		s->unnamed = NULL;
 		link_set_unnamed(s->link, NULL);
-		what = prior ? session_note_make(NOTE_UNNAMED, m.name, prior, 0) : NULL;
 		if (!session_note_ask(s, ASK_CLOSE, ASK_FOR_CLIENT, 0, what))
 			return STEP_GONE;
 		session_send_raw(s, frame);
@@ -519,6 +543,13 @@ session_ask_close(ClientSession *s, const Frame *frame)
 	if (prior == NULL && s->bound)
 		return session_forward(s, frame, 'S');
 	what = prior ? session_note_make(NOTE_CLOSED, m.name, prior, 0) : NULL;
+	/* during a copy the origin shall refuse it, if that has not failed: it is sent, of nothing */
+	if (session_may_copy(s->effects))
+	{
+		message_put_named(link_outbound(s->link), MSG_CLOSE, 'S', bytes_str("hyperpool_0"));
+		link_flush(s->link);
+		return session_note_ask(s, ASK_CLOSE, ASK_FOR_CLIENT, 0, what) ? STEP_TAKEN : STEP_GONE;
+	}
 	if (!session_note_ask(s, ASK_CLOSE, ASK_MADE, 0, what))
 		return STEP_GONE;
 	link_make_answers(s->tail);

@@ -107,7 +107,7 @@ ring_settle(Exchange *x)
 static bool
 may_copy(const Exchange *x)
 {
-	return x->copy_in || ring_find(x, ASK_EXECUTE) < x->count || ring_find(x, ASK_QUERY) < x->count;
+	return x->copy_in || (x->may_copy && (ring_find(x, ASK_EXECUTE) < x->count || ring_find(x, ASK_QUERY) < x->count));
 }
 
 /* ---- the client's side ---- */
@@ -130,7 +130,9 @@ typedef enum Situation
 	IN_NOTHING,					/* no exchange, or the last is done */
 	IN_BATCH,					/* extended messages without Sync */
 	IN_SKIP,					/* the same after an error: the origin ignores all up to Sync */
+	IN_FAILED_COPY,				/* a batch whose copy has failed, and a Sync was sent behind the last data */
 	IN_COPY,					/* the origin waits for copy data */
+	IN_COPY_OF_BATCH,			/* the same, asked for by extended messages without Sync */
 	IN_FLIGHT,					/* all is asked, not all answered */
 	SITUATION_COUNT
 } Situation;
@@ -140,7 +142,9 @@ static const uint8_t verdicts[SITUATION_COUNT][CLASS_COUNT] = {
 	[IN_NOTHING] = {ASK_FORWARD, ASK_FORWARD, ASK_IGNORE, ASK_FORWARD, ASK_IGNORE, ASK_TERMINATE, ASK_REFUSE},
 	[IN_BATCH] = {ASK_FORWARD, ASK_FORWARD, ASK_FORWARD, ASK_FORWARD, ASK_FORWARD, ASK_TERMINATE, ASK_REFUSE},
 	[IN_SKIP] = {ASK_IGNORE, ASK_IGNORE, ASK_IGNORE, ASK_FORWARD, ASK_IGNORE, ASK_TERMINATE, ASK_REFUSE},
-	[IN_COPY] = {ASK_REFUSE_IN_COPY, ASK_REFUSE_IN_COPY, ASK_FORWARD, ASK_FORWARD, ASK_FORWARD, ASK_TERMINATE, ASK_REFUSE},
+	[IN_FAILED_COPY] = {ASK_NEXT, ASK_NEXT, ASK_IGNORE, ASK_FORWARD, ASK_IGNORE, ASK_TERMINATE, ASK_REFUSE},
+	[IN_COPY] = {ASK_NEXT, ASK_NEXT, ASK_FORWARD, ASK_FORWARD, ASK_FORWARD, ASK_TERMINATE, ASK_REFUSE},
+	[IN_COPY_OF_BATCH] = {ASK_FORWARD, ASK_FORWARD, ASK_FORWARD, ASK_FORWARD, ASK_FORWARD, ASK_TERMINATE, ASK_REFUSE},
 	[IN_FLIGHT] = {ASK_NEXT, ASK_NEXT, ASK_IGNORE, ASK_NEXT, ASK_FORWARD, ASK_TERMINATE, ASK_REFUSE},
 };
 
@@ -176,14 +180,16 @@ class_of(uint8_t type)
 static Situation
 situation_of(const Exchange *x)
 {
-	if (x->copy_in && !x->copy_ended)
-		return IN_COPY;
+	if (exchange_copies(x))
+		return x->phase == EXCHANGE_OPEN && !x->sync_behind ? IN_COPY_OF_BATCH : IN_COPY;
 	switch ((ExchangePhase) x->phase)
 	{
 		case EXCHANGE_EMPTY:
 		case EXCHANGE_DONE:
 			return IN_NOTHING;
 		case EXCHANGE_OPEN:
+			if (x->unsure > 0 && x->sync_behind && !x->copy_in)
+				return IN_FAILED_COPY;
 			return x->skipping ? IN_SKIP : IN_BATCH;
 		case EXCHANGE_CLOSED:
 			return IN_FLIGHT;
@@ -207,12 +213,14 @@ exchange_ask(const Exchange *x, uint8_t type)
 }
 
 bool
-exchange_add(Exchange *x, AskKind kind, AskFor whose, uint8_t flags, uint32_t number, void *note)
+exchange_add(Exchange *x, AskKind kind, AskFor whose, uint16_t flags, uint32_t number, void *note)
 {
 	Ask		   *ask;
 
+	if (kind == ASK_COPY_END)
+		x->sync_behind = false;
 	/* no mark where the copy is known, nor where none can begin (the origin drops the message) */
-	if (kind == ASK_COPY_END && ((x->copy_in && !x->copy_ended) || !may_copy(x)))
+	if (kind == ASK_COPY_END && (exchange_copies(x) || !may_copy(x)))
 	{
 		x->copy_ended = x->copy_in;
 		return true;
@@ -250,6 +258,7 @@ exchange_add(Exchange *x, AskKind kind, AskFor whose, uint8_t flags, uint32_t nu
 void
 exchange_copy_data(Exchange *x)
 {
+	x->sync_behind = false;
 	if (x->phase == EXCHANGE_CLOSED && ring_find(x, ASK_EXECUTE) < x->count)
 		x->phase = EXCHANGE_OPEN;
 }
@@ -257,7 +266,8 @@ exchange_copy_data(Exchange *x)
 void
 exchange_sync_in_copy(Exchange *x)
 {
-	x->ambiguous = true;
+	x->unsure++;
+	x->sync_behind = true;
 }
 
 AskKind
@@ -313,6 +323,13 @@ status_is_known(uint8_t status)
 	return status == TX_IDLE || status == TX_OPEN || status == TX_FAILED;
 }
 
+/* Nothing that is certain is owed any more. */
+static void
+ring_is_empty(Exchange *x)
+{
+	x->phase = x->unsure > 0 ? EXCHANGE_CLOSED : EXCHANGE_DONE;
+}
+
 /*
  * The copy has failed before the origin had read a Sync that was sent during it: this is that Sync's answer, which nothing in the
  * ring stands for.
@@ -322,11 +339,21 @@ on_ready_after_copy(Exchange *x, uint8_t status)
 {
 	if (!status_is_known(status))
 		return ANSWER_VIOLATION;
+	x->unsure--;
 	x->skipping = false;
 	x->status = status;
-	x->phase = EXCHANGE_DONE;
-	x->begun = true;
+	ring_is_empty(x);
 	return ANSWER_PASS;
+}
+
+bool
+exchange_over_by(Exchange *x, uint8_t type)
+{
+	if (!exchange_is_unsure(x) || type == ANS_READY)
+		return false;
+	x->unsure = 0;
+	x->phase = EXCHANGE_DONE;
+	return true;
 }
 
 static AnswerVerdict
@@ -343,7 +370,7 @@ on_ready_for_query(Exchange *x, uint8_t status, Ask *out, bool *answered)
 	x->status = status;
 	verdict = complete(x, out, answered);
 	if (x->count == 0)
-		x->phase = EXCHANGE_DONE;
+		ring_is_empty(x);
 	return verdict;
 }
 
@@ -389,7 +416,7 @@ remove_syncs(Exchange *x, uint32_t end)
 	if (kept >= end)
 		return;
 	ring_remove(x, kept, end);
-	x->ambiguous = true;
+	x->unsure += end - kept;
 	/* a Query ends itself; anything else needs a Sync that is read after the copy */
 	if (ring_find(x, ASK_SYNC) >= x->count)
 		x->phase = x->count == 1 && ask_at(x, 0)->kind == ASK_QUERY ? EXCHANGE_CLOSED : EXCHANGE_OPEN;
@@ -419,7 +446,7 @@ on_command_complete(Exchange *x, Ask *out, bool *answered)
 
 	/* the copy ended well, so a Sync sent during it was read and ignored there */
 	x->copy_in = false;
-	x->ambiguous = false;
+	x->unsure = 0;
 	if (kind == ASK_QUERY)
 		return part(x);
 	return kind == ASK_EXECUTE ? complete(x, out, answered) : ANSWER_VIOLATION;
@@ -507,7 +534,7 @@ exchange_answered(Exchange *x, uint8_t type, uint8_t status, Ask *out, bool *ans
 	AnswerVerdict verdict;
 
 	*answered = false;
-	if (x->count == 0 && type == ANS_READY && x->ambiguous && x->skipping)
+	if (x->count == 0 && type == ANS_READY && x->unsure > 0 && (x->skipping || exchange_is_unsure(x)))
 		return on_ready_after_copy(x, status);
 	if (x->count == 0 || ask_at(x, 0)->whose == ASK_MADE)
 		return ANSWER_VIOLATION;
@@ -527,6 +554,12 @@ exchange_made(Exchange *x, Ask *out)
 	ring_settle(x);
 	x->begun = true;
 	return true;
+}
+
+const Ask *
+exchange_pending(const Exchange *x, uint32_t i)
+{
+	return i < x->count ? ask_at(x, i) : NULL;
 }
 
 void

@@ -38,7 +38,7 @@ typedef struct Ask
 {
 	uint8_t		kind;			/* AskKind */
 	uint8_t		whose;			/* AskFor */
-	uint8_t		flags;			/* the owner's */
+	uint16_t	flags;			/* the owner's */
 	uint32_t	number;			/* link statement number, or 0 */
 	void	   *note;			/* the owner's: what to do or undo when it is answered or dropped */
 } Ask;
@@ -60,7 +60,9 @@ typedef struct Exchange
 	bool		copy_in;		/* the origin waits for copy data */
 	bool		copy_ended;		/* the client has sent CopyDone/CopyFail for the copy at the head */
 	bool		begun;			/* any byte of answer for the client has come */
-	bool		ambiguous;		/* a Sync sent during COPY may or may not be answered: only this client may go on with the link */
+	bool		may_copy;		/* the owner's word: what is asked in it may turn out to be a COPY FROM STDIN */
+	bool		sync_behind;	/* the last that was sent during a COPY is a Sync: if that fails it was by what stands before, so probably it ends the batch */
+	uint32_t	unsure;			/* Syncs sent during a COPY: if that fails each is answered or not; see exchange_is_unsure */
 	uint16_t	head;			/* ring */
 	uint16_t	count;
 	uint16_t	size;			/* 0 = the inline ring */
@@ -83,9 +85,13 @@ typedef enum AskVerdict
 	ASK_IGNORE,					/* the origin would read and ignore it: drop it */
 	ASK_NEXT,					/* begins another exchange behind x */
 	ASK_TERMINATE,				/* Terminate */
-	ASK_REFUSE,					/* no such message: FATAL 08P01 */
-	ASK_REFUSE_IN_COPY			/* not during COPY FROM STDIN: ERROR, then FATAL 08P01 (the stream is out of step) */
+	ASK_REFUSE					/* no such message: FATAL 08P01 */
 } AskVerdict;
+
+/*
+ * During COPY FROM STDIN the origin refuses all but copy data, Sync and Flush, unless the copy has failed before, of which we may not have heard yet. So
+ * the message is sent, and the origin says what it makes of it.
+ */
 
 extern AskVerdict exchange_ask(const Exchange *x, uint8_t type);
 
@@ -93,7 +99,7 @@ extern AskVerdict exchange_ask(const Exchange *x, uint8_t type);
  * Notes that a message was sent (or is to be made). Flush is not noted; CopyData neither.
  * False: ring full or no memory. Query, FunctionCall (without extended messages before them) and Sync close the exchange.
  */
-extern bool exchange_add(Exchange *x, AskKind kind, AskFor whose, uint8_t flags, uint32_t number, void *note);
+extern bool exchange_add(Exchange *x, AskKind kind, AskFor whose, uint16_t flags, uint32_t number, void *note);
 /* CopyData was sent: a Sync sent before it may turn out to be ignored, so the exchange takes further messages. */
 extern void exchange_copy_data(Exchange *x);
 /* A Sync or Flush was forwarded while the origin waits for copy data. */
@@ -119,6 +125,26 @@ extern AnswerVerdict exchange_answered(Exchange *x, uint8_t type, uint8_t status
 									   void (*dropped) (void *arg, const Ask *ask), void *arg);
 /* If the oldest ask is one to be made, takes it off into *out: the caller makes its answer now. */
 extern bool exchange_made(Exchange *x, Ask *out);
+/* The origin waits for copy data, as far as we have heard, and the client has not ended it. */
+static inline bool
+exchange_copies(const Exchange *x)
+{
+	return x->copy_in && !x->copy_ended;
+}
+
+/*
+ * All that is certain has been answered, but ReadyForQuery may come for Syncs that were sent during a COPY which has failed: the origin has read them
+ * as a part of it, or behind it. Whatever else it says next (exchange_over_by) belongs to the exchange behind.
+ */
+static inline bool
+exchange_is_unsure(const Exchange *x)
+{
+	return x->phase == EXCHANGE_CLOSED && x->count == 0 && x->unsure > 0;
+}
+
+/* An unsure exchange is over when anything comes that is no ReadyForQuery: true, and it is done. */
+extern bool exchange_over_by(Exchange *x, uint8_t type);
+
 static inline bool
 exchange_done(const Exchange *x)
 {
@@ -133,13 +159,15 @@ exchange_end_without_sync(Exchange *x)
 		x->phase = EXCHANGE_DONE;
 }
 
+/* The ask that has i others before it, or NULL. */
+extern const Ask *exchange_pending(const Exchange *x, uint32_t i);
 /* Drops every ask (the link was lost or the client gave up), newest first. */
 extern void exchange_drop_all(Exchange *x, void (*dropped) (void *arg, const Ask *ask), void *arg);
 /* Nothing is owed but the exchange is open: the client's turn. */
 static inline bool
 exchange_waits_for_client(const Exchange *x)
 {
-	return (x->phase == EXCHANGE_OPEN && x->count == 0) || (x->copy_in && !x->copy_ended);
+	return (x->phase == EXCHANGE_OPEN && x->count == 0) || exchange_copies(x);
 }
 
 #endif

@@ -560,6 +560,11 @@ static const RefusalRow refusal_rows[REFUSE_LIMIT] = {
 		"The number of clients has reached hyperpool.max_clients.",
 		"Raise hyperpool.max_clients, or close connections that are not used."
 	},
+	[REFUSE_TOO_MANY_FILES] = {
+		"53300", "sorry, too many clients already",
+		"This worker of hyperpool may open no more files.",
+		"Raise the hard limit on open files of the server."
+	},
 	[REFUSE_MEMORY] = {
 		"53200", "out of memory in a hyperpool worker",
 		"The worker holds as much as hyperpool.worker_memory allows, or the system gave it no more.",
@@ -640,6 +645,8 @@ static const RefusalRow refusal_rows[REFUSE_LIMIT] = {
 		"Each user at an origin has a pool of its own.", "Raise hyperpool.max_pools."},
 	[REFUSE_TOO_MANY_LOGINS] = {"53300", "too many clients are logging in",
 		NULL, "Try again in a moment, or raise hyperpool.login_backlog."},
+	[REFUSE_TOO_MANY_LOGINS_OF_ADDRESS] = {"53300", "too many clients are logging in from your address",
+		"Logins that failed lately count, too.", "Try again in a moment, or raise hyperpool.login_address_limit."},
 	[REFUSE_TOO_MANY_STATEMENTS] = {
 		"53400", "too many prepared statements in this session",
 		NULL,

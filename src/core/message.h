@@ -136,7 +136,9 @@ typedef enum Refusal
 	REFUSE_LOGIN_DISABLED,		/* 28000 role "%s" is not permitted to log in */
 	REFUSE_ROLE_LIMIT,			/* 53300 too many connections for role "%s" */
 	REFUSE_TOO_MANY_CLIENTS,	/* 53300 too many clients; hint hyperpool.max_clients */
+	REFUSE_TOO_MANY_FILES,		/* 53300 the same, for want of descriptors */
 	REFUSE_TOO_MANY_LOGINS,		/* 53300 too many clients are logging in; hint hyperpool.login_backlog */
+	REFUSE_TOO_MANY_LOGINS_OF_ADDRESS,	/* 53300 the same, of one address; hint hyperpool.login_address_limit */
 	REFUSE_MEMORY,				/* 53200 worker memory; hint hyperpool.worker_memory */
 	REFUSE_LOGIN_TIMEOUT,		/* 57014 canceling authentication due to timeout (authentication_timeout) */
 	REFUSE_QUEUE_TIMEOUT,		/* 53300 timed out waiting for a link to origin "%s"; hint pool_size, queue_timeout */

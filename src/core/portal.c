@@ -141,14 +141,20 @@ names_shape(const StatementNames *map, Bytes name)
 	return entry->statement != NULL ? &entry->shape : NULL;
 }
 
+static Bytes
+name_of(const StatementName *entry)
+{
+	return bytes_of(entry->name, entry->name_len);
+}
+
 Bytes
-names_of(const StatementNames *map, bool (*is_it) (void *arg, const Statement *s), void *arg)
+names_find(const StatementNames *map, bool (*is_it) (void *arg, Bytes name, const Statement *s), void *arg)
 {
 	uint32_t	i;
 
 	for (i = 0; i < map->size; i++)
-		if (map->names[i].statement != NULL && is_it(arg, map->names[i].statement))
-			return bytes_of(map->names[i].name, map->names[i].name_len);
+		if (map->names[i].statement != NULL && is_it(arg, name_of(&map->names[i]), map->names[i].statement))
+			return name_of(&map->names[i]);
 	return bytes_of(NULL, 0);
 }
 
@@ -189,6 +195,23 @@ names_clear(StatementNames *map, StatementTable *table)
 	}
 	if (map->names != NULL)
 		names_give_back(map);
+}
+
+void
+names_put_back(StatementNames *to, StatementNames *from, StatementTable *table)
+{
+	uint32_t	i;
+
+	for (i = 0; i < from->size; i++)
+	{
+		StatementName *entry = &from->names[i];
+
+		if (entry->statement == NULL || names_get(to, name_of(entry)) != NULL || !names_put(to, name_of(entry), entry->statement))
+			continue;
+		*names_shape(to, name_of(entry)) = entry->shape;
+		statement_ref(entry->statement);
+	}
+	names_clear(from, table);
 }
 
 /* ---- what one link has prepared ---- */

@@ -48,8 +48,10 @@ extern bool names_put(StatementNames *map, Bytes name, Statement *s);
 extern Statement *names_take(StatementNames *map, Bytes name);
 /* The shape the client was told of this name; NULL: no such name. Valid until the map changes. */
 extern Shape *names_shape(const StatementNames *map, Bytes name);
-/* The name of a statement (any, if it has several), or len 0. A walk over all: for error texts. */
-extern Bytes names_of(const StatementNames *map, bool (*is_it) (void *arg, const Statement *s), void *arg);
+/* The first name that is it, or len 0. A walk over all: for error texts. */
+extern Bytes names_find(const StatementNames *map, bool (*is_it) (void *arg, Bytes name, const Statement *s), void *arg);
+/* Moves all that `from` holds back to `to`, but for names that are there. */
+extern void names_put_back(StatementNames *to, StatementNames *from, StatementTable *table);
 extern void names_clear(StatementNames *map, StatementTable *table);	/* releases everything */
 
 /* ---- what one link has prepared ---- */

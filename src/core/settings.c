@@ -602,6 +602,13 @@ settings_difference(const SettingsVector *from, const SettingsVector *to,
 	}
 }
 
+/* Of some settings a new value may say a part alone: after "German", which means DMY too, "ISO" would be something else than "ISO" at first. */
+static bool
+keeps_a_part(const char *name)
+{
+	return strcmp(name, "datestyle") == 0;
+}
+
 bool
 settings_need_reset(const SettingsVector *from, const SettingsVector *to)
 {
@@ -615,6 +622,8 @@ settings_need_reset(const SettingsVector *from, const SettingsVector *to)
 		while (t < to_count && strcmp(to->settings[t].name, from->settings[f].name) < 0)
 			t++;
 		if (t >= to_count || strcmp(to->settings[t].name, from->settings[f].name) != 0)
+			return true;
+		if (keeps_a_part(to->settings[t].name) && strcmp(to->settings[t].value, from->settings[f].value) != 0)
 			return true;
 	}
 	return false;

@@ -69,7 +69,7 @@ extern const char *settings_get(const SettingsVector *vector, const char *name);
 /* Calls change(arg, name, value-in-to) for each name of `to` that `from` lacks or has otherwise (from may be NULL = empty). */
 extern void settings_difference(const SettingsVector *from, const SettingsVector *to,
 								void (*change) (void *arg, const char *name, const char *value), void *arg);
-/* True if `from` holds a name that `to` lacks: applying `to` then needs a reset first. */
+/* True if `from` holds a name that `to` lacks, or a value of which that in `to` may leave a part: applying `to` then needs a reset first. */
 extern bool settings_need_reset(const SettingsVector *from, const SettingsVector *to);
 
 #endif

@@ -56,6 +56,12 @@ clamp(uint64_t value)
 	return value > UINT32_MAX / 2 ? UINT32_MAX / 2 : (uint32_t) value;
 }
 
+static int64_t
+largest(int64_t a, int64_t b)
+{
+	return a > b ? a : b;
+}
+
 static uint32_t
 least(uint32_t a, uint32_t b)
 {
@@ -103,6 +109,32 @@ pace_observe(PaceTable *table, Digest128 digest, int64_t us, uint64_t bytes)
 		row->seen++;
 }
 
+/* ---- ways ---- */
+
+#define WAY_LASTS	30000000	/* microseconds: routes change, and a busy moment makes the way look long */
+
+bool
+way_is_fresh(const Way *way, int64_t now)
+{
+	return way->rtt > 0 && now - way->measured_at < WAY_LASTS;
+}
+
+void
+way_measure(Way *way, int64_t us, int64_t now)
+{
+	way->rtt = largest(us, 1);
+	way->measured_at = now;
+}
+
+void
+way_shorten(Way *way, int64_t us, int64_t now)
+{
+	if (way->rtt == 0)
+		way_measure(way, us, now);
+	else if (us < way->rtt)
+		way->rtt = largest(us, 1);
+}
+
 /* ---- the policy ---- */
 
 #define NEAR_RTT		1000	/* an origin within a millisecond is near */
@@ -115,12 +147,6 @@ pace_observe(PaceTable *table, Digest128 digest, int64_t us, uint64_t bytes)
 #define QUICK_BYTES		32768	/* longer answers are sent by themselves */
 #define STILL			1000	/* an oldest exchange not older than this, and two round trips, is going on as it should */
 #define STUCK			20000
-
-static int64_t
-largest(int64_t a, int64_t b)
-{
-	return a > b ? a : b;
-}
 
 /* What may stand before an exchange: over a long way nobody notices a little more. */
 static int64_t

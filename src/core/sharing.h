@@ -33,13 +33,28 @@ extern Pace pace_of(const PaceTable *table, Digest128 digest);	/* all zero if it
 /* An answer has come to its end: it took the origin so long, and was so long. */
 extern void pace_observe(PaceTable *table, Digest128 digest, int64_t us, uint64_t bytes);
 
+/* ---- ways ---- */
+
+typedef struct Way				/* to an origin, by one link or by any; all zero: not known */
+{
+	int64_t		rtt;			/* shortest answer lately, microseconds */
+	int64_t		measured_at;
+} Way;
+
+/* Is it known, and not for so long that it may have become another? */
+extern bool way_is_fresh(const Way *way, int64_t now);
+/* An answer that nothing else delayed, here or at the origin: the way is as long as that, whatever it was. */
+extern void way_measure(Way *way, int64_t us, int64_t now);
+/* An answer to a statement: the way is not longer than that. */
+extern void way_shorten(Way *way, int64_t us, int64_t now);
+
 /* ---- the policy ---- */
 
 typedef struct ShareLoad		/* what is on a link now */
 {
 	uint32_t	depth;			/* exchanges asked and not ended */
 	uint64_t	work;			/* what they will take by their paces, microseconds */
-	int64_t		rtt;			/* shortest answer lately, microseconds; 0 = not known yet */
+	int64_t		rtt;			/* of its way; 0 = not known yet */
 	int64_t		head_for;		/* how long the oldest has been waited for since it was its turn, microseconds; 0 if there is none */
 } ShareLoad;
 

@@ -24,7 +24,8 @@ typedef enum StatementEffect
 	EFFECT_END = 1 << 7,		/* COMMIT, ROLLBACK, PREPARE TRANSACTION … */
 	EFFECT_COPY = 1 << 8,		/* COPY … FROM STDIN or TO STDOUT */
 	EFFECT_LOCKS = 1 << 9,		/* may wait for another session: locking clauses, LOCK, advisory locks, DDL */
-	EFFECT_UNKNOWN = 1 << 10	/* not parsed (too long, other grammar, unsafe encoding): assume all that cannot be seen */
+	EFFECT_UNKNOWN = 1 << 10,	/* not parsed (too long, other grammar, unsafe encoding): assume all that cannot be seen */
+	EFFECT_RESETS = 1 << 11		/* beside SETTINGS or UNBIND: RESET, SET TO DEFAULT, DISCARD ALL: a setting becomes what it was at login */
 } StatementEffect;
 
 typedef enum StatementKind

@@ -34,6 +34,7 @@ static const BitName effect_names[] = {
 	{EFFECT_COPY, "copy"},
 	{EFFECT_LOCKS, "locks"},
 	{EFFECT_UNKNOWN, "unknown"},
+	{EFFECT_RESETS, "resets"},
 };
 
 static const BitName flag_names[] = {

@@ -193,6 +193,9 @@ set_target(ProbeTarget *target, const ForeignServer *server, List *mapping)
 	target->require_password = true;
 	if (required != NULL)
 		(void) parse_bool(required, &target->require_password);
+	/* as the manager publishes it */
+	if (!superuser_arg(server->owner))
+		target->require_password = true;
 	target->timeout = connect_timeout_of(server->options);
 }
 

@@ -27,6 +27,8 @@ extern PGDLLEXPORT Datum hyperpool_validator(PG_FUNCTION_ARGS);
 
 PG_FUNCTION_INFO_V1(hyperpool_validator);
 
+#define OPTION_VALUE_MAX	8192	/* bytes; tokens that are used as passwords have some thousand */
+
 /* ---- lists of options ---- */
 
 const char *
@@ -134,9 +136,19 @@ refuse_privileged(const char *what)
 					errdetail("It reaches into files, sockets or the identity of this server.")));
 }
 
+/* All of them are published in hyperpool.directory_size; who fills that would keep others' changes from being heard. Rules have a bound of their own. */
+static void
+check_length(const char *name, const char *value)
+{
+	if (strlen(value) > OPTION_VALUE_MAX)
+		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("the value of option \"%s\" is too long", name),
+						errdetail("It may have %d bytes.", OPTION_VALUE_MAX)));
+}
+
 static void
 check_connection_option(const char *name, const char *value)
 {
+	check_length(name, value);
 	if (is_credential_option(name))
 		ereport(ERROR, (errcode(ERRCODE_FDW_INVALID_OPTION_NAME), errmsg("option \"%s\" belongs to a credential, not to an origin", name),
 						errhint("Everybody may read the options of a server; use hyperpool.set_credential or CREATE USER MAPPING.")));
@@ -183,6 +195,7 @@ validate_mapping_option(const char *name, const char *value)
 {
 	bool		required;
 
+	check_length(name, value);
 	if (is_credential_option(name))
 		return;
 	if (strcmp(name, "password_required") != 0)

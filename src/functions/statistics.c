@@ -35,6 +35,7 @@ PG_FUNCTION_INFO_V1(hyperpool_clients);
 PG_FUNCTION_INFO_V1(hyperpool_links);
 PG_FUNCTION_INFO_V1(hyperpool_pools);
 PG_FUNCTION_INFO_V1(hyperpool_stat_origins);
+PG_FUNCTION_INFO_V1(hyperpool_stat_logins);
 PG_FUNCTION_INFO_V1(hyperpool_reset_stats);
 PG_FUNCTION_INFO_V1(hyperpool_status);
 PG_FUNCTION_INFO_V1(hyperpool_disconnect);
@@ -43,6 +44,7 @@ extern PGDLLEXPORT Datum hyperpool_clients(PG_FUNCTION_ARGS);
 extern PGDLLEXPORT Datum hyperpool_links(PG_FUNCTION_ARGS);
 extern PGDLLEXPORT Datum hyperpool_pools(PG_FUNCTION_ARGS);
 extern PGDLLEXPORT Datum hyperpool_stat_origins(PG_FUNCTION_ARGS);
+extern PGDLLEXPORT Datum hyperpool_stat_logins(PG_FUNCTION_ARGS);
 extern PGDLLEXPORT Datum hyperpool_reset_stats(PG_FUNCTION_ARGS);
 extern PGDLLEXPORT Datum hyperpool_status(PG_FUNCTION_ARGS);
 extern PGDLLEXPORT Datum hyperpool_disconnect(PG_FUNCTION_ARGS);
@@ -359,6 +361,28 @@ hyperpool_stat_origins(PG_FUNCTION_ARGS)
 	statistics_look_at_directory();
 	for (int i = 0; i < statistics_origin_count(); i++)
 		put_origin(&row, directory_origin_at(statistics_directory, i));
+	return (Datum) 0;
+}
+
+/* ---- stat_logins ---- */
+
+Datum
+hyperpool_stat_logins(PG_FUNCTION_ARGS)
+{
+	RowDraft	row = rows_begin(fcinfo, 6);
+
+	for (int worker = 0; worker < hyperpool_workers; worker++)
+	{
+		LoginCounts *counts = login_counts_of(worker);
+
+		row_put(&row, Int32GetDatum(worker));
+		row_put(&row, Int32GetDatum(pg_atomic_read_u32(&counts->unfinished)));
+		row_put(&row, Int32GetDatum(pg_atomic_read_u32(&counts->addresses)));
+		row_put(&row, Int64GetDatum((int64) pg_atomic_read_u64(&counts->refused_backlog)));
+		row_put(&row, Int64GetDatum((int64) pg_atomic_read_u64(&counts->refused_address)));
+		row_put(&row, Int64GetDatum((int64) pg_atomic_read_u64(&counts->held_back)));
+		row_end(&row);
+	}
 	return (Datum) 0;
 }
 

@@ -338,9 +338,11 @@ is_transaction_setting(const char *name)
 static uint32
 set_effects(const VariableSetStmt *stmt)
 {
+	bool		resets = stmt->kind == VAR_SET_DEFAULT || stmt->kind == VAR_RESET || stmt->kind == VAR_RESET_ALL;
+
 	if (stmt->is_local || is_transaction_setting(stmt->name))
 		return EFFECT_NONE;
-	return EFFECT_SETTINGS | custom_setting_binds(stmt->name);
+	return EFFECT_SETTINGS | custom_setting_binds(stmt->name) | (resets ? EFFECT_RESETS : EFFECT_NONE);
 }
 
 /* Settings of ours; the gateway answers those of its sessions itself. */
@@ -588,7 +590,7 @@ discard_effects(const DiscardStmt *stmt, const Reading *reading)
 	if (stmt->target != DISCARD_ALL)
 		return EFFECT_DIRTY;
 	reading->facts->kind = STATEMENT_DISCARD_ALL;
-	return EFFECT_UNBIND;
+	return EFFECT_UNBIND | EFFECT_RESETS;
 }
 
 static uint32

@@ -65,6 +65,7 @@ static Oid *roles;				/* of the clients, side by side: counting one's clients lo
 static LinkRow *links;
 static PoolRow *pools;
 static WorkerLoad *loads;		/* workers */
+static LoginCounts *logins;		/* workers */
 
 /* Where a number out of bounds is counted: nowhere that matters. */
 static OriginCounters nowhere;
@@ -80,6 +81,7 @@ typedef struct AreaLayout
 	Size		links;
 	Size		pools;
 	Size		loads;
+	Size		logins;
 	Size		total;
 } AreaLayout;
 
@@ -105,6 +107,7 @@ area_layout(void)
 	a.links = area_place(&a.total, sizeof(LinkRow), hyperpool_max_links);
 	a.pools = area_place(&a.total, sizeof(PoolRow), hyperpool_max_pools);
 	a.loads = area_place(&a.total, sizeof(WorkerLoad), hyperpool_workers);
+	a.logins = area_place(&a.total, sizeof(LoginCounts), hyperpool_workers);
 	return a;
 }
 
@@ -161,6 +164,7 @@ counters_shmem_init(void)
 	links = (LinkRow *) (area + a.links);
 	pools = (PoolRow *) (area + a.pools);
 	loads = (WorkerLoad *) (area + a.loads);
+	logins = (LoginCounts *) (area + a.logins);
 	if (!found)
 	{
 		memset(area, 0, a.total);
@@ -336,6 +340,25 @@ histogram_percentile(int origin_slot, HistogramKind which, double fraction)
 	return 0;
 }
 
+/* ---- logins of a worker ---- */
+
+LoginCounts *
+login_counts_of(int worker)
+{
+	return worker >= 0 && worker < shared->workers ? &logins[worker] : NULL;
+}
+
+static void
+reset_logins(void)
+{
+	for (int i = 0; i < shared->workers; i++)
+	{
+		pg_atomic_write_u64(&logins[i].refused_backlog, 0);
+		pg_atomic_write_u64(&logins[i].refused_address, 0);
+		pg_atomic_write_u64(&logins[i].held_back, 0);
+	}
+}
+
 static void
 reset_slot(int origin_slot)
 {
@@ -361,6 +384,7 @@ counters_reset(int origin_slot)
 	{
 		for (int slot = 0; slot < shared->max_origins; slot++)
 			reset_slot(slot);
+		reset_logins();
 	}
 }
 
@@ -916,6 +940,8 @@ counters_clear_worker(int worker)
 	}
 	worker_load_open(worker, false);
 	worker_load_came(worker);
+	pg_atomic_write_u32(&logins[worker].unfinished, 0);
+	pg_atomic_write_u32(&logins[worker].addresses, 0);
 	for (int i = 0; i < shared->max_links; i++)
 	{
 		if (links[i].state != 0 && links[i].worker == worker)

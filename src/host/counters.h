@@ -145,6 +145,19 @@ extern void worker_load_came(int worker);	/* nobody is on the way, whatever was 
 extern void worker_load_open(int worker, bool open);	/* it takes clients from other workers, or does not */
 extern bool worker_is_open(int worker);
 
+/* ---- logins of a worker; written by that worker ---- */
+
+typedef struct LoginCounts
+{
+	pg_atomic_uint32 unfinished;	/* clients that are logging in now */
+	pg_atomic_uint32 addresses; /* that it has in mind */
+	pg_atomic_uint64 refused_backlog;	/* hyperpool.login_backlog */
+	pg_atomic_uint64 refused_address;	/* hyperpool.login_address_limit */
+	pg_atomic_uint64 held_back; /* answers to failed proofs */
+} LoginCounts;
+
+extern LoginCounts *login_counts_of(int worker);
+
 /* ---- links ---- */
 
 typedef struct LinkRow

@@ -4,7 +4,7 @@
  * Answers: what do the catalogs and pg_hba.conf say, for processes that may not look? The manager collects a draft, turns it
  * into a flat image and publishes it; a reader copies the image, decodes its copy and finds things in that.
  * Here: the shared area, the origins' slots, publication and its tickets. directory_write.c makes the image, directory_read.c
- * takes it apart.
+ * takes it apart, directory_places.c says in which order the places of an origin are tried.
  *
  * Owns: the area "hyperpool directory" in shared memory: two halves for the image, the generation, the origins' slots with their
  * run-time flags and addresses. Never: touches a catalog, opens a file, decodes an image.
@@ -111,8 +111,8 @@ directory_shmem_init(void)
 	LWLockRegisterTranche(directory_shared->tranche, "hyperpool_directory");
 }
 
-static OriginSlot *
-slot_at(int slot)
+OriginSlot *
+directory_slot_at(int slot)
 {
 	if (directory_shared == NULL || slot < 0 || slot >= directory_shared->nslots)
 		return NULL;
@@ -138,7 +138,7 @@ directory_published_slot(Oid oid)
 bool
 directory_is_paused(int slot)
 {
-	OriginSlot *s = slot_at(slot);
+	OriginSlot *s = directory_slot_at(slot);
 
 	return s != NULL && pg_atomic_read_u32(&s->paused) != 0;
 }
@@ -146,7 +146,7 @@ directory_is_paused(int slot)
 void
 directory_set_paused(int slot, bool paused)
 {
-	OriginSlot *s = slot_at(slot);
+	OriginSlot *s = directory_slot_at(slot);
 
 	if (s != NULL)
 		pg_atomic_write_u32(&s->paused, paused ? 1 : 0);
@@ -155,7 +155,7 @@ directory_set_paused(int slot, bool paused)
 void
 directory_get_addresses(int slot, DirectoryAddresses *out)
 {
-	OriginSlot *s = slot_at(slot);
+	OriginSlot *s = directory_slot_at(slot);
 
 	memset(out, 0, sizeof(*out));
 	if (s == NULL)
@@ -168,17 +168,23 @@ directory_get_addresses(int slot, DirectoryAddresses *out)
 }
 
 static bool
+lists_equal(const DirectoryAddresses *a, const DirectoryAddresses *b)
+{
+	return strcmp(a->hosts, b->hosts) == 0 && strcmp(a->hostaddrs, b->hostaddrs) == 0 && strcmp(a->ports, b->ports) == 0;
+}
+
+static bool
 addresses_equal(const DirectoryAddresses *a, const DirectoryAddresses *b)
 {
-	return a->failed == b->failed && strcmp(a->hosts, b->hosts) == 0 && strcmp(a->hostaddrs, b->hostaddrs) == 0 &&
-		strcmp(a->ports, b->ports) == 0 && strcmp(a->error, b->error) == 0;
+	return a->failed == b->failed && lists_equal(a, b) && strcmp(a->error, b->error) == 0;
 }
 
 bool
 directory_set_addresses(const Directory *d, int slot, const DirectoryAddresses *in)
 {
-	OriginSlot *s = slot_at(slot);
+	OriginSlot *s = directory_slot_at(slot);
 	bool		current;
+	int			first;
 
 	if (s == NULL)
 		return true;
@@ -187,7 +193,9 @@ directory_set_addresses(const Directory *d, int slot, const DirectoryAddresses *
 	current = !directory_changed(d);
 	if (current && (s->addresses.generation == 0 || !addresses_equal(&s->addresses, in)))
 	{
+		first = lists_equal(&s->addresses, in) ? s->addresses.first : 0;
 		memcpy(&s->addresses, in, sizeof(*in));
+		s->addresses.first = first;
 		if (++s->address_count == 0)
 			s->address_count = 1;
 		s->addresses.generation = s->address_count;
@@ -199,7 +207,7 @@ directory_set_addresses(const Directory *d, int slot, const DirectoryAddresses *
 void
 directory_want_addresses(int slot)
 {
-	OriginSlot *s = slot_at(slot);
+	OriginSlot *s = directory_slot_at(slot);
 
 	if (s != NULL)
 		pg_atomic_write_u32(&s->wanted, 1);
@@ -208,7 +216,7 @@ directory_want_addresses(int slot)
 bool
 directory_addresses_wanted(int slot)
 {
-	OriginSlot *s = slot_at(slot);
+	OriginSlot *s = directory_slot_at(slot);
 
 	return s != NULL && pg_atomic_exchange_u32(&s->wanted, 0) != 0;
 }
@@ -279,7 +287,7 @@ make_current(const DirectoryDraft *draft, uint64 generation, int half, Size used
 	LWLockAcquire(&directory_shared->address_lock, LW_EXCLUSIVE);
 	foreach(cell, draft->moved)
 	{
-		OriginSlot *slot = slot_at(lfirst_int(cell));
+		OriginSlot *slot = directory_slot_at(lfirst_int(cell));
 
 		if (slot != NULL)
 			forget_addresses(slot);

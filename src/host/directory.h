@@ -122,9 +122,14 @@ typedef struct DirectoryAddresses
 	char		hostaddrs[512];
 	char		ports[256];
 	char		error[256];
+	int			first;			/* the place to begin with, see directory_places_to_try() */
 } DirectoryAddresses;
 
 extern void directory_get_addresses(int slot, DirectoryAddresses *out);
+/* The same, for who connects: behind the last place that did not answer. Returns how many places there are. */
+extern int	directory_places_to_try(int slot, DirectoryAddresses *out);
+/* This place does not serve, and libpq does not leave it (one that refuses it does): others begin with the next one of the list. */
+extern void directory_avoid_place(int slot, const char *hostaddr, const char *port);
 /* The scout, which has seen `d`; false: a newer directory is out, look again. */
 extern bool directory_set_addresses(const Directory *d, int slot, const DirectoryAddresses *in);
 extern void directory_want_addresses(int slot);	/* a worker: look again soon (connect failed); wakes the scout via the caller */

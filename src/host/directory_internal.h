@@ -4,6 +4,7 @@
  *	directory.c			the shared area, the origins' slots, flags and addresses, publication and its tickets
  *	directory_read.c	a reader's private copy: decoding, look-ups, what the hba matcher asks
  *	directory_write.c	the manager's draft: collecting, generations, encoding into the half that is not current
+ *	directory_places.c	which place of an origin is tried first
  *
  * The image is a sequence of records, integers in network order, strings as length + 1 (0 stands for NULL), bytes, NUL. It is
  * read by a cursor that checks every length, though only the manager writes it: a crash would restart somebody's database.
@@ -107,6 +108,7 @@ struct DirectoryDraft
 };
 
 extern DirectoryShared *directory_shared;	/* NULL where the library was not preloaded */
+extern OriginSlot *directory_slot_at(int slot); /* or NULL */
 
 /* ---- directory_read.c ---- */
 

@@ -33,6 +33,9 @@ int			hyperpool_max_settings = 1000;
 int			hyperpool_max_statement_size = 1024;
 int			hyperpool_share_buffer = 1024;
 int			hyperpool_login_backlog = 1000;
+int			hyperpool_login_address_limit = 500;
+int			hyperpool_failed_login_delay = 500;
+int			hyperpool_max_scram_iterations = 100000;
 int			hyperpool_tcp_user_timeout = 0;
 int			hyperpool_tcp_keepalives_idle = 0;
 int			hyperpool_drain_timeout = 5;
@@ -130,6 +133,15 @@ static const IntSetting int_settings[] = {
 	{"hyperpool.login_backlog", "Maximum number of clients of one worker that are logging in at once.",
 		NULL,
 		&hyperpool_login_backlog, 1000, 1, MAX_CLIENTS_LIMIT, PGC_SIGHUP, 0},
+	{"hyperpool.login_address_limit", "Maximum number of clients of one address that are logging in to one worker at once.",
+		"An IPv6 address counts by its first 64 bits. 0 means no limit.",
+		&hyperpool_login_address_limit, 500, 0, MAX_CLIENTS_LIMIT, PGC_SIGHUP, 0},
+	{"hyperpool.failed_login_delay", "Time for which the answer to a failed login is held back.",
+		"Twice as long with each further failure of the same address, up to 16 times. 0 means not at all.",
+		&hyperpool_failed_login_delay, 500, 0, 60000, PGC_SIGHUP, GUC_UNIT_MS},
+	{"hyperpool.max_scram_iterations", "Maximum number of SCRAM iterations an origin may ask for.",
+		"They are computed by the process that connects, which does nothing else meanwhile.",
+		&hyperpool_max_scram_iterations, 100000, 1, 100000000, PGC_SIGHUP, 0},
 	{"hyperpool.tcp_user_timeout", "TCP user timeout of client connections.",
 		"0 leaves it to the system.",
 		&hyperpool_tcp_user_timeout, 0, 0, INT_MAX, PGC_SIGHUP, GUC_UNIT_MS},
@@ -144,7 +156,7 @@ static const IntSetting int_settings[] = {
 		&hyperpool_directory_refresh, 60, 1, 86400, PGC_SIGHUP, GUC_UNIT_S},
 };
 
-static const char *const test_faults[] = {"", "swap_answers", "lose_ready", "versions_at_complete", "versions_after_send"};
+static const char *const test_faults[] = {"", "swap_answers", "lose_ready", "versions_at_complete", "versions_after_send", "raise_error", "raise_fatal"};
 
 static bool
 check_test_fault(char **newval, void **extra, GucSource source)
@@ -154,7 +166,7 @@ check_test_fault(char **newval, void **extra, GucSource source)
 		if (strcmp(*newval, test_faults[i]) == 0)
 			return true;
 	}
-	GUC_check_errhint("Available values: swap_answers, lose_ready, versions_at_complete, versions_after_send, or the empty string.");
+	GUC_check_errhint("Available values: swap_answers, lose_ready, versions_at_complete, versions_after_send, raise_error, raise_fatal, or the empty string.");
 	return false;
 }
 

@@ -34,6 +34,9 @@ extern int	hyperpool_max_settings;		/* 1000: distinct settings vectors a worker 
 extern int	hyperpool_max_statement_size;	/* kB, 1 MB: longer Parse texts bind the link */
 extern int	hyperpool_share_buffer;		/* kB, 1 MB: parked answer of a client that does not read (shared links) */
 extern int	hyperpool_login_backlog;	/* 1000: clients in login at once, per worker */
+extern int	hyperpool_login_address_limit;	/* 500: of one address, per worker; 0 = no limit */
+extern int	hyperpool_failed_login_delay;	/* ms, 500: the answer to a failed proof is held back; 0 = it is not */
+extern int	hyperpool_max_scram_iterations; /* 100000: that an origin may ask for */
 extern int	hyperpool_tcp_user_timeout;	/* ms, 0: for clients */
 extern int	hyperpool_tcp_keepalives_idle;	/* s, 0: system default; for clients */
 extern int	hyperpool_drain_timeout;	/* s, 5: at shutdown, wait for open transactions */

@@ -147,7 +147,8 @@ refuse_proof(Identity *identity, ByteBuffer *out, const char *log_detail)
 {
 	Refusal		refusal = identity->method == HBA_METHOD_CERT ? REFUSE_CERTIFICATE : REFUSE_AUTHENTICATION;
 
-	return refuse(identity, out, refusal, identity->user, log_detail);
+	(void) refuse(identity, out, refusal, identity->user, log_detail);
+	return IDENTITY_FAILED;
 }
 
 static IdentityVerdict

@@ -20,7 +20,8 @@ typedef enum IdentityVerdict
 {
 	IDENTITY_CONTINUE,			/* `out` holds what to send; wait for a 'p' message */
 	IDENTITY_IN,				/* let in: `out` may hold the last SASL message; AuthenticationOk is included */
-	IDENTITY_REFUSED			/* `out` holds the FATAL ErrorResponse; log line already written */
+	IDENTITY_REFUSED,			/* `out` holds the FATAL ErrorResponse; log line already written */
+	IDENTITY_FAILED				/* the same, as the proof was wrong: a guess, maybe */
 } IdentityVerdict;
 
 typedef struct IdentityClient

@@ -15,7 +15,8 @@
 
 #include "host/counters.h"
 #include "host/listen_internal.h"
-#include "storage/fd.h"
+#include "common/file_utils.h"	/* PG_TEMP_FILE_PREFIX, since 17 */
+#include "storage/fd.h"			/* before */
 
 /*
  * In the data directory, which no other user can enter. Base backups and checksum runs pass over names that begin

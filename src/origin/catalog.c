@@ -12,6 +12,7 @@
  */
 #include "postgres.h"
 
+#include <poll.h>
 #include <sys/socket.h>
 
 #include "utils/memutils.h"
@@ -19,6 +20,7 @@
 #include "host/cancel.h"
 #include "host/gucs.h"
 #include "origin/catalog_internal.h"
+#include "origin/guard.h"
 
 #define MS				INT64CONST(1000)
 #define SECOND			INT64CONST(1000000)
@@ -61,6 +63,7 @@ struct CatalogWatch
 
 	WatchState	state;
 	PGconn	   *conn;
+	LoginGuard	guard;			/* of its login */
 	bool		for_write;
 	int64		deadline;		/* of what is under way */
 	int64		last_deadline;	/* which no progress moves */
@@ -293,6 +296,13 @@ option_of(const DirectoryOrigin *origin, const char *name)
 }
 
 static void
+keyword_unless_given(Keywords *k, const DirectoryOrigin *origin, const char *name, const char *value)
+{
+	if (option_of(origin, name) == NULL)
+		keyword(k, name, value);
+}
+
+static void
 fill_keywords(Keywords *k, const DirectoryOrigin *origin, const DirectoryCredential *credential, const DirectoryAddresses *addresses)
 {
 	int			i;
@@ -313,8 +323,10 @@ fill_keywords(Keywords *k, const DirectoryOrigin *origin, const DirectoryCredent
 	}
 	/* a place such as an endpoint's name may travel in the options */
 	keyword(k, "options", option_of(origin, "options"));
-	if (option_of(origin, "passfile") == NULL)
-		keyword(k, "passfile", "/dev/null/none");
+	keyword_unless_given(k, origin, "passfile", "/dev/null/none");
+	keyword_unless_given(k, origin, "keepalives_idle", "60");
+	keyword_unless_given(k, origin, "keepalives_interval", "15");
+	keyword_unless_given(k, origin, "keepalives_count", "4");
 }
 
 static PGconn *
@@ -323,7 +335,7 @@ start_connection(const DirectoryOrigin *origin, const DirectoryCredential *crede
 	Keywords	k = {NULL, NULL, 0};
 	PGconn	   *conn;
 
-	k.names = palloc0(sizeof(char *) * (origin->noptions + 16));
+	k.names = palloc0(sizeof(char *) * (origin->noptions + 16));	/* what is not the origin's, and the final NULL */
 	k.values = palloc0(sizeof(char *) * (origin->noptions + 16));
 	fill_keywords(&k, origin, credential, addresses);
 	conn = PQconnectStartParams(k.names, k.values, 0);
@@ -334,9 +346,9 @@ start_connection(const DirectoryOrigin *origin, const DirectoryCredential *crede
 
 /* The addresses are not there yet: the scout itself looks them up. */
 static bool
-have_addresses(CatalogWatch *w, int64 now, DirectoryAddresses *addresses)
+have_addresses(CatalogWatch *w, int64 now, DirectoryAddresses *addresses, int *places)
 {
-	directory_get_addresses(w->slot, addresses);
+	*places = directory_places_to_try(w->slot, addresses);
 	if (addresses->hosts[0] != '\0' || addresses->hostaddrs[0] != '\0')
 		return true;
 	if (addresses->failed)
@@ -350,13 +362,14 @@ static void
 watch_open(CatalogWatch *w, const DirectoryOrigin *origin, const DirectoryCredential *credential, int64 now)
 {
 	DirectoryAddresses addresses;
+	int			places;
 
 	if (credential == NULL)
 	{
 		watch_fail(w, now, "it has no credential", "Give it one with hyperpool.set_credential().");
 		return;
 	}
-	if (!have_addresses(w, now, &addresses))
+	if (!have_addresses(w, now, &addresses, &places))
 		return;
 	w->addresses = addresses.generation;
 	w->conn = start_connection(origin, credential, &addresses);
@@ -368,7 +381,8 @@ watch_open(CatalogWatch *w, const DirectoryOrigin *origin, const DirectoryCreden
 	PQsetNoticeProcessor(w->conn, ignore_notice, NULL);
 	w->state = WATCH_CONNECTING;
 	w->for_write = true;
-	w->deadline = w->last_deadline = now + (origin->connect_timeout > 0 ? origin->connect_timeout : CONNECT_FOR);
+	/* libpq stays with a place that does not answer: each gets its part of the time */
+	w->deadline = w->last_deadline = now + (origin->connect_timeout > 0 ? origin->connect_timeout : CONNECT_FOR) / places;
 }
 
 static void
@@ -387,7 +401,26 @@ connected(CatalogWatch *w, const DirectoryCredential *credential, int64 now)
 }
 
 static void
-connect_step(CatalogWatch *w, const DirectoryCredential *credential, int64 now)
+could_not_connect(CatalogWatch *w, int64 now, const char *why)
+{
+	directory_avoid_place(w->slot, PQhostaddr(w->conn), PQport(w->conn));
+	watch_fail(w, now, why, NULL);
+}
+
+/*
+ * Steps are taken for many reasons. Asked before it can write, libpq takes the connection for made and waits; asked before there is something to read it sees
+ * that by itself, and what TLS has read already no poll would tell of.
+ */
+static bool
+is_ready(const CatalogWatch *w)
+{
+	struct pollfd what = {.fd = PQsocket(w->conn), .events = POLLOUT};
+
+	return !w->for_write || poll(&what, 1, 0) > 0;
+}
+
+static void
+poll_libpq(CatalogWatch *w, const DirectoryCredential *credential, int64 now)
 {
 	switch (PQconnectPoll(w->conn))
 	{
@@ -401,7 +434,26 @@ connect_step(CatalogWatch *w, const DirectoryCredential *credential, int64 now)
 			connected(w, credential, now);
 			break;
 		default:
-			watch_fail(w, now, PQerrorMessage(w->conn), NULL);
+			could_not_connect(w, now, PQerrorMessage(w->conn));
+	}
+}
+
+static void
+connect_step(CatalogWatch *w, const DirectoryCredential *credential, int64 now)
+{
+	/* before the look, which may take a record of TLS out of the socket */
+	if (!is_ready(w))
+		return;
+	switch (guard_look(&w->guard, w->conn))
+	{
+		case GUARD_GO:
+			poll_libpq(w, credential, now);
+			break;
+		case GUARD_WAIT:
+			break;
+		case GUARD_REFUSE:
+			watch_fail(w, now, w->guard.refusal, NULL);
+			break;
 	}
 }
 
@@ -931,7 +983,12 @@ catalog_watch_step(CatalogWatch *w, const DirectoryOrigin *origin, const Directo
 		see_addresses(w);
 	}
 	if ((w->state == WATCH_CONNECTING || w->state == WATCH_ASKING) && (now >= w->deadline || now >= w->last_deadline))
-		watch_fail(w, now, w->state == WATCH_CONNECTING ? "timeout expired while connecting (connect_timeout)" : "it did not answer in time", NULL);
+	{
+		if (w->state == WATCH_CONNECTING)
+			could_not_connect(w, now, "timeout expired while connecting (connect_timeout)");
+		else
+			watch_fail(w, now, "it did not answer in time", NULL);
+	}
 	if (w->state == WATCH_CLOSED)
 		closed_step(w, origin, credential, now);
 	else if (w->state == WATCH_CONNECTING)

@@ -30,6 +30,19 @@ closure_sort_list(CatalogList *list, Size item)
 	return list->items;
 }
 
+bool
+closure_has_twice(const CatalogList *list, Size item)
+{
+	for (uint32 i = 1; i < list->count; i++)
+	{
+		const char *one = (const char *) list->items + item * (i - 1);
+
+		if (compare_oid(one, one + item) == 0)
+			return true;
+	}
+	return false;
+}
+
 static void *
 closure_find_oid(const CatalogList *list, Size item, Oid oid)
 {

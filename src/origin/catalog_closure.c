@@ -739,6 +739,15 @@ closure_init(Closure *c, CatalogRead *read)
 	c->stack_writes = array_of(read, sizeof(bool), c->room);
 }
 
+/* A damaged catalog: whichever of the two is found, the other may be worse. */
+static bool
+has_twice(const CatalogRead *read)
+{
+	return closure_has_twice(&read->relations, sizeof(CatalogRelation)) || closure_has_twice(&read->functions, sizeof(CatalogFunction)) ||
+		closure_has_twice(&read->types, sizeof(CatalogType)) || closure_has_twice(&read->operators, sizeof(CatalogOperator)) ||
+		closure_has_twice(&read->schemas, sizeof(CatalogSchema));
+}
+
 const char *
 catalog_publish(CatalogRead *read, int slot, const DirectoryOrigin *origin, const FactsIdentity *identity)
 {
@@ -747,7 +756,9 @@ catalog_publish(CatalogRead *read, int slot, const DirectoryOrigin *origin, cons
 	const char *failure = NULL;
 
 	closure_init(&closure, read);
-	if (closure_settle_classes(&closure))
+	if (has_twice(read))
+		failure = "the catalog has two objects of one OID";
+	else if (closure_settle_classes(&closure))
 	{
 		FactsDraft *draft = facts_draft();
 

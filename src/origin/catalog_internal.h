@@ -211,6 +211,7 @@ typedef struct Closure
 
 /* catalog_classes.c */
 extern void *closure_sort_list(CatalogList *list, Size item);
+extern bool closure_has_twice(const CatalogList *list, Size item);	/* a sorted one: an OID */
 extern CatalogRelation *closure_find_relation(const Closure *c, Oid oid);
 extern CatalogFunction *closure_find_function(const Closure *c, Oid oid);
 extern CatalogType *closure_find_type(const Closure *c, Oid oid);

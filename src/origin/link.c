@@ -18,6 +18,8 @@
 #define CLOSE_WAIT		INT64CONST(5000000) /* for the origin's end of stream, microseconds */
 
 Reactor    *link_reactor;
+OriginLink *link_reading;
+static void *telling;			/* the owner who is being told something, or NULL */
 static void (*link_free_note) (void *note);
 
 static void link_close_timeout(ReactorTimer *timer);
@@ -209,6 +211,7 @@ let_go(OriginLink *link)
 	link->on_stray = NULL;
 	link->on_lost = NULL;
 	link->held = false;
+	link_release_parameters(link);
 	link_set_client(link, 0);
 }
 
@@ -323,6 +326,28 @@ link_exchange_free(LinkExchange *e)
 	mem_free(e, sizeof(LinkExchange));
 }
 
+/* A Close of nothing. Not inside of a batch, whose rest would be looked at although it has failed. */
+bool
+link_ask_mark(OriginLink *link)
+{
+	LinkExchange *e = link_ask_own(link, PURPOSE_PING);
+
+	if (e == NULL || !link_note(e, ASK_CLOSE, ASK_FOR_US, 0, 0, NULL) || !link_note(e, ASK_SYNC, ASK_FOR_US, 0, 0, NULL))
+		return false;
+	message_put_named(&link->out, MSG_CLOSE, 'S', bytes_str("hyperpool_0"));
+	message_put_empty(&link->out, MSG_SYNC);
+	link_flush(link);
+	return true;
+}
+
+bool
+link_ask_apart(OriginLink *link)
+{
+	const LinkExchange *before = link->tail;
+
+	return before == NULL || before->x.unsure == 0 || before->x.phase != EXCHANGE_CLOSED || link_ask_mark(link);
+}
+
 LinkExchange *
 link_ask(OriginLink *link, void *owner, void (*on_message) (LinkExchange *e, const LinkNews *news))
 {
@@ -350,7 +375,7 @@ link_ask_own(OriginLink *link, LinkPurpose purpose)
 }
 
 bool
-link_note(LinkExchange *e, AskKind kind, AskFor whose, uint8 flags, uint32 number, void *note)
+link_note(LinkExchange *e, AskKind kind, AskFor whose, uint16 flags, uint32 number, void *note)
 {
 	if (!exchange_add(&e->x, kind, whose, flags, number, note))
 		return false;
@@ -365,11 +390,21 @@ link_disown(LinkExchange *e)
 	e->owner = NULL;
 }
 
+static void
+tell(LinkExchange *e, const LinkNews *news)
+{
+	void	   *before = telling;
+
+	telling = e->owner;
+	e->on_message(e, news);
+	telling = before;
+}
+
 void
 link_tell_owner(LinkExchange *e, const LinkNews *news)
 {
 	if (e->owner)
-		e->on_message(e, news);
+		tell(e, news);
 }
 
 void
@@ -378,7 +413,7 @@ link_tell_ask(LinkExchange *e, const Ask *ask, LinkOutcome outcome)
 	LinkNews	news = {.kind = LINK_ASK, .ask = ask, .outcome = outcome};
 
 	if (e->owner)
-		e->on_message(e, &news);
+		tell(e, &news);
 	else
 		link_free_note(ask->note);
 }
@@ -423,12 +458,7 @@ lose_head(OriginLink *link, bool behind)
 	news.unsent = link->unheeded || link->sent <= e->starts_at;
 	news.cut = frame_inside(&link->reader) && link->piece_passes;
 	link->piece_passes = false;
-	if (e->owner)
-	{
-		void		(*on_message) (LinkExchange *e, const LinkNews *news) = e->on_message;
-
-		on_message(e, &news);
-	}
+	link_tell_owner(e, &news);
 	link_exchange_free(e);
 }
 
@@ -471,6 +501,31 @@ link_break(OriginLink *link, const char *sqlstate, const char *text)
 	tell_pool(link, from);
 }
 
+void *
+links_interrupted(void)
+{
+	void	   *told = telling;
+
+	telling = NULL;
+	if (link_reading)
+		link_reading->poisoned = true;
+	return told;
+}
+
+void
+links_after_error(void)
+{
+	OriginLink *link = link_reading;
+
+	link_reading = NULL;
+	if (link == NULL)
+		return;
+	if (link->ended)
+		link_exchange_free(link->ended);
+	link->ended = NULL;
+	link_break(link, "XX000", "hyperpool met an error of its own while it read from the link");
+}
+
 void
 link_free(OriginLink *link)
 {
@@ -493,6 +548,12 @@ link_failure(const OriginLink *link, char sqlstate[6])
 {
 	strlcpy(sqlstate, link->sqlstate[0] ? link->sqlstate : "08006", 6);
 	return link->failure ? link->failure : "the link was lost";
+}
+
+bool
+link_hung(const OriginLink *link)
+{
+	return link->hung;
 }
 
 /* ---- writing ---- */
@@ -647,7 +708,7 @@ half_said(const OriginLink *link)
 {
 	const LinkExchange *e = link->tail;
 
-	return e && e->purpose == PURPOSE_CLIENT && (e->x.phase == EXCHANGE_OPEN || e->x.copy_in);
+	return e && e->purpose == PURPOSE_CLIENT && (e->x.phase == EXCHANGE_EMPTY || e->x.phase == EXCHANGE_OPEN || e->x.copy_in);
 }
 
 void

@@ -45,7 +45,7 @@ typedef struct LinkTarget
 	const char *const *values;
 	bool		require_password;	/* 2F003 unless the origin has asked for the password */
 	bool		pooled;			/* the origin is a transaction pooler */
-	int64		connect_timeout;	/* microseconds; 0 = none */
+	int64		connect_timeout;	/* of this attempt, microseconds; 0 = none */
 	uint32		max_statements;
 	StatementTable *statements;
 	SettingsTable *settings;
@@ -64,11 +64,12 @@ typedef enum LinkNewsKind
 	LINK_ERROR,					/* an ErrorResponse of the origin: `bytes` is its body; ask: the one it ended */
 	LINK_ASK,					/* an ask with a note is over: see outcome */
 	LINK_TAG,					/* a CommandComplete passed: `bytes` is its tag (it comes in LINK_BYTES too) */
-	LINK_PARAMETER,				/* a ParameterStatus passed (it comes in LINK_BYTES too) */
+	LINK_PARAMETER,				/* a ParameterStatus passed (it comes in LINK_BYTES too, unless ready_held) */
 	LINK_SWALLOWED,				/* a RowDescription that the client did not ask for, whole: `bytes` is its body; if e->tell_swallowed */
 	LINK_END,					/* ReadyForQuery passed, the exchange is done: status. It is freed after this call returns */
 	LINK_LOST,					/* the link broke: the exchange is over and freed after this call; `bytes` is the body of the origin's own
 								 * last ErrorResponse if it sent one (FATAL), else len 0; see unsent, cut, behind */
+	LINK_NO_DATA,				/* the origin waits for copy data, but its client has said something else (see `ended`); CopyInResponse has been passed on */
 	LINK_MOVED					/* SHARED: it stands behind one that does not move, nothing of its answer has come: to be asked elsewhere. The owner
 								 * disowns it, and all of its own behind it */
 } LinkNewsKind;
@@ -108,8 +109,9 @@ struct LinkExchange
 	const SettingsVector *vector;	/* what the link is brought into by it, a reference; or NULL */
 	bool		failed;			/* the origin answered it with an error */
 	bool		muted;			/* the owner has told its client an error of its own: nothing more of the answer is wanted */
-	bool		ended;			/* its client has said goodbye, or begun something else, behind it: it sends no more copy data */
+	bool		ended;			/* its client has said goodbye, or begun something else, behind it, which the origin has not been sent: LINK_NO_DATA if it was a copy */
 	bool		tell_swallowed; /* the owner wants LINK_SWALLOWED */
+	bool		ready_held;		/* the owner tells its client ReadyForQuery itself, and before it what parameters have changed (link_tell_parameters) */
 	bool		keep_description;	/* the owner wants `description` */
 	bool		describing;		/* its ParameterDescription has come, what follows has not */
 	Shape		shape;			/* of the statement that was described last */
@@ -156,6 +158,13 @@ extern void link_close(OriginLink *link);
 extern void link_free(OriginLink *link);	/* after BROKEN only, by the pool */
 /* After a failure: SQLSTATE (5 characters) and text, from the origin or our own. */
 extern const char *link_failure(const OriginLink *link, char sqlstate[6]);
+/*
+ * An ERROR was caught that may have come through a link being read: what had been read of it is lost, and with it whose answer comes next. First the owner who was being told
+ * something then, or NULL: it is to give up the link, which is used by nobody any more. Then the link breaks.
+ */
+extern void *links_interrupted(void);
+extern void links_after_error(void);
+extern bool link_hung(const OriginLink *link);	/* it could not be opened because a place did not answer: others begin with the next place now */
 
 /* ---- sharing: a SHARED link has no holder, each exchange has its own ---- */
 /* What is on it; `worth` riding or not is the pool's business. */
@@ -176,10 +185,12 @@ extern void link_disown_all(OriginLink *link, const void *owner);	/* their answe
 extern void link_move_others(OriginLink *link, const void *stays);
 extern const void *link_owner_of_head(const OriginLink *link);	/* NULL: nothing is in flight, or nobody's */
 
+/* What is asked next may be answered by a ReadyForQuery alone: that shall not be taken for one that the exchange before may have (exchange_is_unsure). False: no memory. */
+extern bool link_ask_apart(OriginLink *link);
 /* A new exchange at the tail. NULL: no memory. */
 extern LinkExchange *link_ask(OriginLink *link, void *owner, void (*on_message) (LinkExchange *e, const LinkNews *news));
 /* Notes one message of exchange e (the tail) that is being sent or is to be made; see exchange_add. */
-extern bool link_note(LinkExchange *e, AskKind kind, AskFor whose, uint8 flags, uint32 number, void *note);
+extern bool link_note(LinkExchange *e, AskKind kind, AskFor whose, uint16 flags, uint32 number, void *note);
 /* Where to append the bytes of the tail exchange; link_flush sends them at the end of this turn. */
 extern ByteBuffer *link_outbound(OriginLink *link);
 extern void link_flush(OriginLink *link);
@@ -224,13 +235,15 @@ extern bool link_applying(const OriginLink *link);	/* its answer has not come ye
 /* The parameters the origin has reported, in order: appended as ParameterStatus messages. */
 extern void link_put_parameters(const OriginLink *link, ByteBuffer *out);
 extern const char *link_parameter(const OriginLink *link, const char *name);	/* or NULL */
+/* Appends the parameters that have changed since its client was told last, if that was put off: see ready_held. */
+extern void link_tell_parameters(OriginLink *link, ByteBuffer *out);
 
 /* ---- statements ---- */
 extern LinkStatements *link_statements(OriginLink *link);
 extern Statement *link_unnamed(const OriginLink *link);	/* the statement now unnamed on the link; NULL: none, or not known (its Parse is another client's and not answered yet) */
 extern void link_set_unnamed(OriginLink *link, Statement *s);	/* takes its own reference; NULL: from now on not known */
 extern bool link_has_no_unnamed(const OriginLink *link);	/* there is certainly none */
-extern void link_unnamed_closed(OriginLink *link);
+extern void link_unnamed_closed(OriginLink *link);	/* a Close of it was sent */
 /* May be used on, but not by another client. */
 extern void link_wear_out(OriginLink *link);
 

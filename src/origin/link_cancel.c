@@ -69,7 +69,7 @@ cancel_end(struct LinkCancel *c)
 		if (link->abandoned && link->head)
 		{
 			link->cancel_again.on_time = cancel_again;
-			reactor_set_timer(link_reactor, &link->cancel_again, reactor_now(link_reactor) + CANCEL_AGAIN + 2 * link->rtt);
+			reactor_set_timer(link_reactor, &link->cancel_again, reactor_now(link_reactor) + CANCEL_AGAIN + 2 * link->way.rtt);
 		}
 		link_go_on(link);
 	}

@@ -12,12 +12,15 @@
 
 #include <sys/socket.h>
 
+#include "host/directory.h"
+#include "origin/guard.h"
 #include "origin/link_internal.h"
 
 typedef struct LinkConnect LinkConnect;
 
 struct LinkConnect
 {
+	LoginGuard	guard;
 	FILE	   *trace;
 	char		line[64];		/* the start of the trace line being written */
 	size_t		line_len;
@@ -98,6 +101,12 @@ link_connect_end(OriginLink *link)
 	link->connect = NULL;
 }
 
+/* libpq would write it to the standard error output, which is the server's log, in the origin's own words and as often as it likes. */
+static void
+ignore_notice(void *arg, const char *message)
+{
+}
+
 /* ---- failure ---- */
 
 /*
@@ -130,6 +139,9 @@ connect_failed(OriginLink *link)
 
 	strlcpy(text, find_sqlstate(PQerrorMessage(link->conn), sqlstate), sizeof(text));
 	text[strcspn(text, "\n")] = '\0';
+	/* libpq goes on to the next place only if this one refuses; a proxy whose server is gone accepts and closes */
+	if (strcmp(sqlstate, "08001") == 0)
+		directory_avoid_place(link->target.origin_slot, PQhostaddr(link->conn), PQport(link->conn));
 	link_break(link, sqlstate, text[0] ? text : "could not connect");
 }
 
@@ -139,11 +151,20 @@ connect_refused(ReactorTimer *timer)
 	connect_failed((OriginLink *) ((char *) timer - offsetof(OriginLink, timer)));
 }
 
+/* libpq goes on to the next place only if this one refuses. */
 static void
 connect_timed_out(ReactorTimer *timer)
 {
-	link_break((OriginLink *) ((char *) timer - offsetof(OriginLink, timer)), "08001",
-			   "timeout expired while connecting to the origin (connect_timeout)");
+	OriginLink *link = (OriginLink *) ((char *) timer - offsetof(OriginLink, timer));
+	const char *address = PQhostaddr(link->conn);
+	const char *port = PQport(link->conn);
+	char		text[256];
+
+	link->hung = true;
+	directory_avoid_place(link->target.origin_slot, address, port);
+	snprintf(text, sizeof(text), "timeout expired while connecting to the origin at %s port %s (connect_timeout)",
+			 address && address[0] ? address : PQhost(link->conn), port);
+	link_break(link, "08001", text);
 }
 
 /* ---- taking over ---- */
@@ -231,8 +252,9 @@ wait_for(OriginLink *link, int events)
 	return false;
 }
 
-void
-link_connect_step(OriginLink *link)
+/* libpq reads and, if the origin is done, is taken over. */
+static void
+poll_libpq(OriginLink *link)
 {
 	PostgresPollingStatusType status;
 
@@ -255,6 +277,24 @@ link_connect_step(OriginLink *link)
 	}
 }
 
+void
+link_connect_step(OriginLink *link)
+{
+	LoginGuard *guard = &link->connect->guard;
+
+	switch (guard_look(guard, link->conn))
+	{
+		case GUARD_GO:
+			poll_libpq(link);
+			break;
+		case GUARD_WAIT:
+			break;
+		case GUARD_REFUSE:
+			link_break(link, guard->sqlstate, guard->refusal);
+			break;
+	}
+}
+
 bool
 link_connect_begin(OriginLink *link)
 {
@@ -271,6 +311,7 @@ link_connect_begin(OriginLink *link)
 		return false;
 	}
 	PQsetErrorVerbosity(link->conn, PQERRORS_VERBOSE);
+	PQsetNoticeProcessor(link->conn, ignore_notice, NULL);
 #ifndef LIBPQ_HAS_ASYNC_CANCEL
 	trace_begin(connect, link->conn);
 #endif

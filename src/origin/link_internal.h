@@ -20,13 +20,14 @@ typedef enum LinkPurpose
 	PURPOSE_BEGIN,				/* begins the transaction of what is asked behind it; without a Sync */
 	PURPOSE_FAIL,				/* makes a failed transaction: its error is wanted */
 	PURPOSE_ROLLBACK,			/* ends what an abandoned client left open */
-	PURPOSE_PING				/* empty: its answer tells the round trip */
+	PURPOSE_PING				/* nothing: its answer tells the round trip, or that all before it has been answered */
 } LinkPurpose;
 
 typedef struct LinkParameter	/* a ParameterStatus of the origin */
 {
 	char	   *name;
 	char	   *value;
+	char	   *told;			/* parameters_held: what its client believes; NULL: the value */
 } LinkParameter;
 
 #define LINK_MAX_PARAMETERS	64	/* reported by one origin; more are passed on but not remembered */
@@ -57,12 +58,13 @@ struct OriginLink
 	bool		held;			/* reading is held: the client does not take its answer */
 	LinkExchange *head;			/* oldest in flight */
 	LinkExchange *tail;
+	LinkExchange *ended;		/* off the FIFO, its owner is being told */
 
 	/* pace and sharing */
 	uint32		depth;			/* exchanges of clients in flight */
 	uint64		work;			/* of them, by their paces */
 	int64		head_since;		/* when the oldest came to be it */
-	int64		rtt;			/* shortest answer lately, microseconds; 0 = none yet */
+	Way			way;
 	bool		stirred;		/* SHARED: a cancel was sent; nobody else boards until it has been given back */
 
 	/* the session at the origin */
@@ -73,6 +75,7 @@ struct OriginLink
 	uint32		applying;		/* settings exchanges in flight */
 	LinkParameter parameters[LINK_MAX_PARAMETERS];
 	uint32		nparameters;
+	bool		parameters_held;	/* from the answer to an exchange that is ready_held until link_tell_parameters */
 	LinkStatements *statements;
 	Statement  *unnamed;
 	uint32		unnamed_asked;	/* Parses of it sent and not answered */
@@ -98,6 +101,7 @@ struct OriginLink
 	bool		has_key;
 
 	/* failure */
+	bool		hung;			/* CONNECTING: a place neither accepted nor refused in time */
 	char		sqlstate[6];
 	char	   *failure;		/* palloc'd text, or NULL */
 	ByteBuffer	last_error;		/* body of the ErrorResponse that ended it */
@@ -108,6 +112,7 @@ struct OriginLink
 };
 
 extern Reactor *link_reactor;
+extern OriginLink *link_reading;	/* whose bytes are being handled, or NULL */
 
 /* link.c */
 extern void link_set_state(OriginLink *link, LinkState state);
@@ -123,6 +128,7 @@ extern void link_tell_ask(LinkExchange *e, const Ask *ask, LinkOutcome outcome);
 extern void link_not_fulfilled(LinkExchange *e, const Ask *ask, LinkOutcome outcome);
 extern void link_on_dropped(void *arg, const Ask *ask);	/* arg: the exchange; as exchange_answered wants it */
 extern void link_take_head(OriginLink *link);
+extern bool link_ask_mark(OriginLink *link);	/* behind an exchange that is unsure: its first answer ends that */
 extern void link_exchange_free(LinkExchange *e);
 
 /* link_ride.c */
@@ -139,6 +145,7 @@ extern void link_connect_end(OriginLink *link);	/* frees what only connecting ne
 
 /* link_session.c */
 extern void link_note_parameter(OriginLink *link, Bytes name, Bytes value);
+extern void link_release_parameters(OriginLink *link);	/* nobody is to be told any more */
 extern void link_free_session(OriginLink *link);
 extern bool link_ask_reset(OriginLink *link);
 extern bool link_ask_rollback(OriginLink *link);

@@ -82,9 +82,9 @@ end_head(OriginLink *link)
 	link_take_head(link);
 	if (link->head == NULL)
 		link_statements_settle(link->statements);
-	if (e->x.ambiguous)
-		link->poisoned = true;
+	link->ended = e;
 	link_tell_owner(e, &news);
+	link->ended = NULL;
 	link_exchange_free(e);
 	if (link->state == LINK_BROKEN)
 		return;
@@ -110,42 +110,44 @@ end_head(OriginLink *link)
 	link_go_on(link);
 }
 
+static void
+on_parameter(OriginLink *link, const Frame *frame, bool is_clients)
+{
+	LinkNews	news = {.kind = LINK_PARAMETER};
+	Bytes		name,
+				value;
+
+	if (!frame->last || !message_read_parameter_status(frame->body, &name, &value))
+		return;
+	link_note_parameter(link, name, value);
+	if (is_clients)
+		link_tell_owner(link->head, &news);
+}
+
 /* Messages that belong to no ask. True: handled. */
 static bool
 on_asynchronous(OriginLink *link, const Frame *frame, Run *run)
 {
 	LinkExchange *e = link->head;
-	bool		passes = e && e->owner && e->purpose == PURPOSE_CLIENT;
-	Bytes		name,
-				value;
+	bool		is_clients;
+	bool		held;
+	bool		passes;
 
-	switch (frame->type)
-	{
-		case ANS_PARAMETER_STATUS:
-			if (frame->last && message_read_parameter_status(frame->body, &name, &value))
-			{
-				link_note_parameter(link, name, value);
-				if (passes)
-				{
-					LinkNews	news = {.kind = LINK_PARAMETER};
-
-					link_tell_owner(e, &news);
-				}
-			}
-			break;
-		case ANS_NOTICE:
-		case ANS_NOTIFICATION:
-			break;
-		default:
-			return false;
-	}
+	if (frame->type != ANS_PARAMETER_STATUS && frame->type != ANS_NOTICE && frame->type != ANS_NOTIFICATION)
+		return false;
+	is_clients = e && e->owner && e->purpose == PURPOSE_CLIENT;
+	link->parameters_held |= is_clients && e->ready_held;
+	held = link->parameters_held && frame->type == ANS_PARAMETER_STATUS;
+	passes = is_clients && !held;
+	if (frame->type == ANS_PARAMETER_STATUS)
+		on_parameter(link, frame, is_clients);
 	link->piece_passes = passes;
 	if (passes)
 		run_extend(run, frame->raw);
 	else
 	{
 		run_deliver(e, run);
-		if (link->on_stray && link->on_stray(link->stray_owner, frame->raw))
+		if (!held && link->on_stray && link->on_stray(link->stray_owner, frame->raw))
 			link->piece_passes = false;
 		else if (frame->type != ANS_PARAMETER_STATUS)
 			counter_add(link->target.counters, COUNT_NOTICES_DROPPED, 1);
@@ -240,6 +242,32 @@ tell_swallowed(LinkExchange *e, const Frame *frame)
 		link_tell_owner(e, &news);
 }
 
+/* What was sent during a copy that has failed may be answered yet: see exchange_is_unsure. */
+static void
+wait_for_mark(OriginLink *link, LinkExchange *e)
+{
+	if (exchange_is_unsure(&e->x) && e->next == NULL && !link_ask_mark(link))
+		link_break(link, "53200", "out of memory for a request");
+}
+
+/* Will the origin wait in vain for copy data? Not where something else was sent behind, which it refuses. */
+static bool
+is_without_data(const LinkExchange *e)
+{
+	return e->owner == NULL || e->muted || (e->ended && !e->x.copy_ended && e->x.count == 1);
+}
+
+static void
+on_no_data(OriginLink *link, LinkExchange *e)
+{
+	LinkNews	news = {.kind = LINK_NO_DATA};
+
+	if (e->owner && !e->muted)
+		link_tell_owner(e, &news);
+	else
+		link_break(link, "08006", "its client sends no copy data");
+}
+
 /* One message (or its first piece) that answers the exchange at the head. False: the link is broken. */
 static bool
 on_answer(OriginLink *link, const Frame *frame, Run *run)
@@ -247,18 +275,30 @@ on_answer(OriginLink *link, const Frame *frame, Run *run)
 	LinkExchange *e = link->head;
 	Ask			ask;
 	bool		answered = false;
+	bool		first;
 	uint8		status = frame->type == ANS_READY && frame->body.len == 1 ? frame->body.data[0] : 0;
 	AnswerVerdict verdict = ANSWER_VIOLATION;
-	bool		first = e && !e->x.begun;
 
+	if (e && exchange_is_unsure(&e->x) && exchange_over_by(&e->x, frame->type))
+	{
+		run_deliver(e, run);
+		end_head(link);
+		if (link->state == LINK_BROKEN)
+			return false;
+		e = link->head;
+	}
+	first = e && !e->x.begun;
 	if (e)
 		verdict = exchange_answered(&e->x, frame->type, status, &ask, &answered, link_on_dropped, e);
 	link->piece_passes = false;
 	switch (verdict)
 	{
 		case ANSWER_PASS:
-			link->piece_passes = true;
-			run_extend(run, frame->raw);
+			link->piece_passes = frame->type != ANS_READY || !e->ready_held;
+			if (link->piece_passes)
+				run_extend(run, frame->raw);
+			else
+				link->parameters_held = true;
 			if (frame->type == ANS_PARAMETER_DESCRIPTION || e->describing)
 				note_shape(e, frame);
 			break;
@@ -294,10 +334,12 @@ on_answer(OriginLink *link, const Frame *frame, Run *run)
 	/* what was sent before a BEGIN ends outside its transaction */
 	if (frame->type == ANS_READY && !link->beginning)
 		link->status = status;
-	if (frame->type == ANS_COPY_IN && (e->owner == NULL || e->muted || (e->ended && !e->x.copy_ended)))
+	if (frame->type == ANS_COPY_IN && is_without_data(e))
 	{
-		link_break(link, "08006", "its client sends no copy data");
-		return false;
+		run_deliver(e, run);
+		on_no_data(link, e);
+		if (link->state == LINK_BROKEN)
+			return false;
 	}
 	if (frame->type == ANS_COMMAND_COMPLETE)
 		note_tag(e, frame);
@@ -317,6 +359,8 @@ on_answer(OriginLink *link, const Frame *frame, Run *run)
 		run_deliver(e, run);
 		end_head(link);
 	}
+	else if (frame->type == ANS_READY)
+		wait_for_mark(link, e);
 	return link->state != LINK_BROKEN;
 }
 
@@ -431,11 +475,9 @@ link_read(OriginLink *link)
 	link_watch(link);
 }
 
-void
-link_on_ready(ReactorSource *source, int events)
+static void
+on_ready(OriginLink *link, int events)
 {
-	OriginLink *link = (OriginLink *) source;
-
 	if (link->state == LINK_CONNECTING)
 	{
 		link_connect_step(link);
@@ -449,4 +491,14 @@ link_on_ready(ReactorSource *source, int events)
 	}
 	if ((events & REACTOR_READ) && !link->held)
 		link_read(link);
+}
+
+void
+link_on_ready(ReactorSource *source, int events)
+{
+	OriginLink *outer = link_reading;
+
+	link_reading = (OriginLink *) source;
+	on_ready(link_reading, events);
+	link_reading = outer;
 }

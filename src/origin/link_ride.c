@@ -31,7 +31,7 @@ link_load(const OriginLink *link)
 	return (ShareLoad) {
 		.depth = link->depth,
 		.work = link->work,
-		.rtt = link->rtt,
+		.rtt = link->way.rtt,
 		.head_for = head_for(link)
 	};
 }
@@ -63,14 +63,14 @@ link_is_stirred(const OriginLink *link)
 /* ---- does it go on? ---- */
 
 /*
- * An empty exchange in front of the first one tells how long the way is, before a long answer could be taken for a long way.
+ * An empty exchange in front of the first one, and of one from time to time, tells how long the way is, before a long answer could be taken for a long way.
  */
 void
 link_ping(OriginLink *link)
 {
 	LinkExchange *e;
 
-	if (link->rtt != 0 || link->target.pooled)
+	if (link->target.pooled || way_is_fresh(&link->way, reactor_now(link_reactor)))
 		return;
 	e = link_ask_own(link, PURPOSE_PING);
 	if (e == NULL || !link_note(e, ASK_SYNC, ASK_FOR_US, 0, 0, NULL))
@@ -90,23 +90,27 @@ link_exchange_measure(LinkExchange *e)
 	int64		now = reactor_now(link_reactor);
 	int64		took = now - e->asked_at;
 
-	/* the shortest counts for the life of the link */
-	if (link->head_since == e->asked_at && (link->rtt == 0 || took < link->rtt))
-		link->rtt = Max(took, 1);
-	e->service = Max(now - Max(link->head_since, e->asked_at + link->rtt), 0);
+	if (link->head_since == e->asked_at)
+	{
+		if (e->purpose == PURPOSE_PING)
+			way_measure(&link->way, took, now);
+		else
+			way_shorten(&link->way, took, now);
+	}
+	e->service = Max(now - Max(link->head_since, e->asked_at + link->way.rtt), 0);
 }
 
 static void
 on_patience(ReactorTimer *timer)
 {
 	OriginLink *link = (OriginLink *) ((char *) timer - offsetof(OriginLink, timer));
-	int64		left = sharing_patience(link->rtt) - head_for(link);
+	int64		left = sharing_patience(link->way.rtt) - head_for(link);
 
 	if (link->state != LINK_SHARED || link->head == NULL)
 		return;
 	if (left <= 0)
 	{
-		left = sharing_patience(link->rtt);
+		left = sharing_patience(link->way.rtt);
 		/* what nobody waits for any more shall not keep the others waiting */
 		if (link->head->purpose == PURPOSE_CLIENT && link->head->owner == NULL)
 			link_cancel(link);
@@ -124,7 +128,7 @@ watch_head(OriginLink *link)
 	if (link->state != LINK_SHARED || link->timer.due != 0)
 		return;
 	link->timer.on_time = on_patience;
-	reactor_set_timer(link_reactor, &link->timer, reactor_now(link_reactor) + sharing_patience(link->rtt));
+	reactor_set_timer(link_reactor, &link->timer, reactor_now(link_reactor) + sharing_patience(link->way.rtt));
 }
 
 void

@@ -51,9 +51,37 @@ link_note_parameter(OriginLink *link, Bytes name, Bytes value)
 		p = &link->parameters[link->nparameters++];
 		p->name = name_copy;
 		p->value = NULL;
+		p->told = NULL;
 	}
-	mem_free_str(p->value);
+	if (link->parameters_held && p->told == NULL)
+		p->told = p->value ? p->value : bytes_copy(bytes_of("", 0));
+	else
+		mem_free_str(p->value);
 	p->value = copy;
+}
+
+void
+link_release_parameters(OriginLink *link)
+{
+	for (uint32 i = 0; link->parameters_held && i < link->nparameters; i++)
+	{
+		mem_free_str(link->parameters[i].told);
+		link->parameters[i].told = NULL;
+	}
+	link->parameters_held = false;
+}
+
+void
+link_tell_parameters(OriginLink *link, ByteBuffer *out)
+{
+	for (uint32 i = 0; i < link->nparameters; i++)
+	{
+		LinkParameter *p = &link->parameters[i];
+
+		if (p->told && strcmp(p->told, p->value) != 0)
+			message_put_parameter_status(out, bytes_str(p->name), bytes_str(p->value));
+	}
+	link_release_parameters(link);
 }
 
 const char *
@@ -227,9 +255,10 @@ link_apply_settings(OriginLink *link, const SettingsVector *vector)
 	settings_difference(from, vector, apply_one, &a);
 	a.identity = true;
 	settings_difference(from, vector, apply_one, &a);
+	message_put_named(&link->out, MSG_CLOSE, 'S', bytes_of("", 0));
 	message_put_empty(&link->out, MSG_SYNC);
-	a.failed |= !link_note(a.e, ASK_SYNC, ASK_FOR_US, 0, 0, NULL);
-	link_set_unnamed(link, NULL);
+	a.failed |= !link_note(a.e, ASK_CLOSE, ASK_FOR_US, 0, 0, NULL) || !link_note(a.e, ASK_SYNC, ASK_FOR_US, 0, 0, NULL);
+	link_unnamed_closed(link);
 	link_flush(link);
 	counter_add(link->target.counters, COUNT_SETTINGS_APPLIED, 1);
 	return !a.failed;
@@ -285,7 +314,7 @@ link_ask_rollback(OriginLink *link)
 bool
 link_fail_transaction(OriginLink *link, bool begin)
 {
-	return ask_own_query(link, PURPOSE_FAIL, begin ? "BEGIN; SELECT 1/0" : "SELECT 1/0");
+	return ask_own_query(link, PURPOSE_FAIL, begin ? "BEGIN; SELECT 1 OPERATOR(pg_catalog./) 0" : "SELECT 1 OPERATOR(pg_catalog./) 0");
 }
 
 void
@@ -324,6 +353,7 @@ link_free_session(OriginLink *link)
 	{
 		mem_free_str(link->parameters[i].name);
 		mem_free_str(link->parameters[i].value);
+		mem_free_str(link->parameters[i].told);
 	}
 	link_set_unnamed(link, NULL);
 	if (link->statements)

@@ -301,8 +301,7 @@ pool_link_gone(PoolLink *l)
 	{
 		const char *text = link_failure(l->link, sqlstate);
 
-		/* what has broken all links may have broken this one as well: once more, before all who wait are told */
-		pool->tries_again = pool->backoff == 0 && pools_now() - l->opened_at < SECOND_US;
+		pool->tries_again = pool_tries_again(pool, l);
 		pool_open_failed(pool, sqlstate, text);
 	}
 	l->next = gone_links;
@@ -475,7 +474,7 @@ pool_serve(LinkPool *pool, PoolQueueKind kind, bool may_take_idle)
 	return true;
 }
 
-/* An idle link is for who has waited longer: a rider, or one who needs it alone. */
+/* An idle link is for who has waited longer: a rider, or one who needs it alone; and so is room on a shared one, if that one's statement is known to be quick by now. */
 static bool
 pool_serve_one(LinkPool *pool)
 {
@@ -483,6 +482,8 @@ pool_serve_one(LinkPool *pool)
 	const PoolWaiter *alone = queue_head(pool, QUEUE_ALONE);
 	bool		rider_first = alone == NULL || (rider != NULL && rider->since < alone->since);
 
+	if (!rider_first && pool_rider_is_quick(pool, alone) && pool_serve(pool, QUEUE_ALONE, true))
+		return true;
 	return pool_serve(pool, QUEUE_RIDERS, rider_first) || pool_serve(pool, QUEUE_ALONE, true);
 }
 

@@ -174,7 +174,8 @@ struct LinkPool
 	/* opening (pool_open.c) */
 	int64		backoff;		/* the last one, 0 = the last attempt went well */
 	int64		retry_at;		/* nothing is opened before */
-	bool		tries_again;	/* the first failure since all was well, and a quick one: nobody is told before the next attempt */
+	bool		tries_again;	/* nobody is told before the next attempt: the first failure since all was well, and a quick one; or another place may answer */
+	int64		hung_since;		/* places have not answered in a row since the first attempt, begun then; 0 = none */
 	int64		addresses_asked;	/* since when they are missing, 0 = they are not */
 	char		failure_state[6];
 	char		failure[1024];
@@ -184,7 +185,7 @@ struct LinkPool
 	int64		yield_until;
 	uint32		bound;
 	uint32		riding;			/* exchanges on shared links */
-	int64		rtt;			/* shortest answer of any of its links, microseconds; 0 = not known */
+	Way			way;			/* by the shortest of its links */
 	PoolPublished published;
 
 	/* greetings (pool_parameters.c) */
@@ -267,6 +268,7 @@ extern void pool_open_for_waiters(LinkPool *pool);
 extern void pool_open_for_riders(LinkPool *pool);
 extern void pool_open_minimum(LinkPool *pool);
 extern void pool_opened(PoolLink *l);
+extern bool pool_tries_again(LinkPool *pool, const PoolLink *l);	/* this one could not be opened: may those who wait wait for another attempt? */
 extern void pool_open_failed(LinkPool *pool, const char *sqlstate, const char *text);
 extern bool pool_is_unreachable(const LinkPool *pool);	/* in back-off, and nothing else to wait for */
 

@@ -10,7 +10,7 @@
 
 #include "origin/pool_internal.h"
 
-#define OPEN_EXTRA_OPTIONS	10	/* what is added to the origin's own, and the final NULL */
+#define OPEN_EXTRA_OPTIONS	13	/* what is added to the origin's own, and the final NULL */
 
 typedef struct OpenOptions
 {
@@ -59,12 +59,38 @@ pool_open_failed(LinkPool *pool, const char *sqlstate, const char *text)
 	pool_want_addresses(pool);
 }
 
+/*
+ * May another place answer? Each gets its part of connect_timeout, so that all have been tried when that is over; then those who wait are told. What has broken all links may have
+ * broken one that was just being opened as well: that one is tried again, too.
+ */
+bool
+pool_tries_again(LinkPool *pool, const PoolLink *l)
+{
+	int64		now = pools_now();
+
+	if (!link_hung(l->link))
+	{
+		pool->hung_since = 0;
+		return pool->backoff == 0 && now - l->opened_at < SECOND_US;
+	}
+	if (pool->hung_since == 0)
+		pool->hung_since = l->opened_at;
+	if (now - pool->hung_since >= pool->connect_timeout)
+	{
+		pool->hung_since = 0;
+		return false;
+	}
+	pool->backoff = 0;
+	return true;
+}
+
 void
 pool_opened(PoolLink *l)
 {
 	LinkPool   *pool = l->pool;
 
 	pool->backoff = 0;
+	pool->hung_since = 0;
 	pool->retry_at = 0;
 	pool->tries_again = false;
 	if (pool_usable(pool) == 0)
@@ -98,13 +124,9 @@ pool_await_addresses(LinkPool *pool)
 }
 
 static bool
-pool_find_addresses(LinkPool *pool, DirectoryAddresses *addresses)
+pool_find_addresses(LinkPool *pool, DirectoryAddresses *addresses, int *places)
 {
-	directory_get_addresses(pool->slot, addresses);
-	addresses->hosts[sizeof(addresses->hosts) - 1] = '\0';
-	addresses->hostaddrs[sizeof(addresses->hostaddrs) - 1] = '\0';
-	addresses->ports[sizeof(addresses->ports) - 1] = '\0';
-	addresses->error[sizeof(addresses->error) - 1] = '\0';
+	*places = directory_places_to_try(pool->slot, addresses);
 	if (addresses->hosts[0] != '\0' || addresses->hostaddrs[0] != '\0')
 	{
 		pool->addresses_asked = 0;
@@ -171,6 +193,10 @@ options_fill(OpenOptions *o, const PoolConnection *c, const DirectoryAddresses *
 			options_put(o, c->options[i].name, c->options[i].value);
 	options_default(o, "application_name", "hyperpool");
 	options_default(o, "gssencmode", "disable");
+	/* a link whose network has died in silence shall not lie there for the system's two hours */
+	options_default(o, "keepalives_idle", "60");
+	options_default(o, "keepalives_interval", "15");
+	options_default(o, "keepalives_count", "4");
 	/* no file: the password file of the server's own account is not for the users of its credentials */
 	options_default(o, "passfile", "/dev/null/none");
 }
@@ -194,8 +220,15 @@ options_free(OpenOptions *o)
 
 /* ---- opening ---- */
 
+/* A single place may take as long as all. */
+static int64
+part_of_timeout(const LinkPool *pool, int places)
+{
+	return pool->connect_timeout / Max(places, 1);
+}
+
 static void
-target_fill(LinkTarget *t, LinkPool *pool, PoolLink *l, const OpenOptions *o)
+target_fill(LinkTarget *t, LinkPool *pool, PoolLink *l, const OpenOptions *o, int places)
 {
 	memset(t, 0, sizeof(LinkTarget));
 	t->worker = pools.worker;
@@ -206,7 +239,7 @@ target_fill(LinkTarget *t, LinkPool *pool, PoolLink *l, const OpenOptions *o)
 	t->values = o->values;
 	t->require_password = pool->connection.require_password;
 	t->pooled = pool->connection.pooled;
-	t->connect_timeout = pool->connect_timeout;
+	t->connect_timeout = part_of_timeout(pool, places);
 	t->max_statements = Max(hyperpool_max_prepared_statements, 1);
 	t->statements = pools.statements;
 	t->settings = pools.settings;
@@ -235,7 +268,7 @@ pool_link_make(LinkPool *pool)
 
 /* The link begins to connect, or NULL. It may also have failed before this returns: then on_ready has been told. */
 static bool
-pool_begin_link(LinkPool *pool, const DirectoryAddresses *addresses)
+pool_begin_link(LinkPool *pool, const DirectoryAddresses *addresses, int places)
 {
 	PoolLink   *l = pool_link_make(pool);
 	OpenOptions options;
@@ -247,7 +280,7 @@ pool_begin_link(LinkPool *pool, const DirectoryAddresses *addresses)
 	if (options_make(&options, &pool->connection))
 	{
 		options_fill(&options, &pool->connection, addresses);
-		target_fill(&target, pool, l, &options);
+		target_fill(&target, pool, l, &options, places);
 		link_place_set(l, PLACE_OPENING);
 		link = link_open(&target);
 	}
@@ -277,14 +310,15 @@ static bool
 pool_open_link(LinkPool *pool)
 {
 	DirectoryAddresses addresses;
+	int			places;
 
 	if (!pool_row_is_ours(pool) || !pool_may_take_room(pool))
 		return false;
-	if (!pool_find_addresses(pool, &addresses))
+	if (!pool_find_addresses(pool, &addresses, &places))
 		return false;
 	if (!pool_row_take_link(pool->row, pools.worker, pool->pool_size))
 		return false;
-	if (pool_begin_link(pool, &addresses))
+	if (pool_begin_link(pool, &addresses, places))
 		return true;
 	pool_row_give_link(pool->row, pools.worker);
 	pool_open_failed(pool, "53300", link_open_error());

@@ -22,7 +22,7 @@ pool_rider_is_quick(const LinkPool *pool, const PoolWaiter *waiter)
 	if (!waiter->rides || !pool_shares(pool))
 		return false;
 	pace = pace_of(pools.paces, waiter->digest);
-	return sharing_is_quick(&pace, pool->rtt);
+	return sharing_is_quick(&pace, pool->way.rtt);
 }
 
 /* ---- choosing ---- */
@@ -124,18 +124,23 @@ pool_may_follow(OriginLink *link, Digest128 digest)
 	Pace		pace = pace_of(pools.paces, digest);
 	ShareLoad	load = link_load(link);
 
-	return pool_is_open(l->pool) && may_board(l) && sharing_is_quick(&pace, l->pool->rtt) && sharing_has_room(&load, &pace, SHARE_CROWDED, l->pool->share_depth);
+	return pool_is_open(l->pool) && may_board(l) && sharing_is_quick(&pace, l->pool->way.rtt) && sharing_has_room(&load, &pace, SHARE_CROWDED, l->pool->share_depth);
 }
 
 void
 pool_observe(const LinkExchange *e)
 {
 	PoolLink   *l = link_pool(e->link);
+	Way		   *way = &l->pool->way;
 	int64		rtt = link_load(e->link).rtt;
 
 	pace_observe(pools.paces, e->digest, e->service, e->answer_bytes);
-	if (rtt > 0 && (l->pool->rtt == 0 || rtt < l->pool->rtt))
-		l->pool->rtt = rtt;
+	if (rtt == 0)
+		return;
+	if (way_is_fresh(way, pools_now()))
+		way_shorten(way, rtt, pools_now());
+	else
+		way_measure(way, rtt, pools_now());
 }
 
 /* ---- clearing ---- */
@@ -187,19 +192,25 @@ count_clearing(const LinkPool *pool)
 	return n;
 }
 
-/* Those whose statement has come to be slow meanwhile wait among the riders, and those behind them wait for them. */
+/* Its first one, by now: nothing was known of its statement when it came, or another is slow meanwhile. Those behind wait for it. */
+static bool
+needs_link_alone(const LinkPool *pool, PoolQueueKind kind)
+{
+	const PoolWaiter *first = queue_head(pool, kind);
+
+	return first != NULL && !pool_rider_is_quick(pool, first);
+}
+
 static uint32
 count_alone(const LinkPool *pool)
 {
-	const PoolWaiter *rider = queue_head(pool, QUEUE_RIDERS);
-
-	return pool->queues[QUEUE_ALONE].count + (rider != NULL && !pool_rider_is_quick(pool, rider) ? 1 : 0);
+	return (needs_link_alone(pool, QUEUE_ALONE) ? pool->queues[QUEUE_ALONE].count : 0) + needs_link_alone(pool, QUEUE_RIDERS);
 }
 
 static uint32
 count_kept(const LinkPool *pool)
 {
-	const PoolWaiter *first = queue_head(pool, pool->queues[QUEUE_ALONE].count > 0 ? QUEUE_ALONE : QUEUE_RIDERS);
+	const PoolWaiter *first = queue_head(pool, needs_link_alone(pool, QUEUE_ALONE) ? QUEUE_ALONE : QUEUE_RIDERS);
 
 	return pool_usable(pool) > 1 && pools_now() - first->since < KEPT_US ? 1 : 0;
 }

@@ -290,7 +290,14 @@ pool_trim_idle(LinkPool *pool)
 		pool_clear_one(pool);
 }
 
-/* Restart, a new generation, age: wherever they stand in the list. */
+/* It keeps the texts of statements in mind that its clients may long have forgotten, and there is no memory for them. */
+static bool
+pool_link_is_heavy(const PoolLink *l)
+{
+	return mem_used() >= (size_t) hyperpool_worker_memory * 1024 * 1024 && link_statements_count(link_statements(l->link)) > 0;
+}
+
+/* Restart, a new generation, age, a worker without memory: wherever they stand in the list. */
 static void
 pool_retire_over(LinkPool *pool)
 {
@@ -302,7 +309,7 @@ pool_retire_over(LinkPool *pool)
 	for (PoolLink *l = pool->lists[PLACE_IDLE].head; l != NULL; l = next)
 	{
 		next = l->next;
-		if (pool_link_is_over(l))
+		if (pool_link_is_over(l) || pool_link_is_heavy(l))
 			pool_retire(l);
 	}
 }

@@ -24,10 +24,12 @@
 #include "utils/wait_event.h"
 
 #include "net/resolve.h"
+#include "origin/guard.h"
 #include "origin/probe.h"
 
 #define OLDEST_VERSION	120000
 #define OPTIONS_EXTRA	16
+#define RECEIVES_MAX	100		/* for the answer to the test query */
 
 typedef struct Probe
 {
@@ -43,6 +45,8 @@ typedef struct Probe
 	bool		timed_out;		/* the last place did not answer in time */
 	int			error;			/* errno of the last place */
 	PGconn	   *conn;
+	LoginGuard	guard;			/* of its login */
+	bool		refused_login;	/* by the guard */
 	bool		tls_passed;		/* libpq's handshake was finished */
 	char		hosts[1024];	/* the places that can be tried, for libpq */
 	char		hostaddrs[1024];
@@ -336,6 +340,20 @@ connect_failed(Probe *p)
 				"Check the host and port in the connection string and the route to it.");
 }
 
+/* One that does not answer leaves time for those behind it. */
+static bool
+connect_in_part(Probe *p, int i)
+{
+	TimestampTz until = p->until;
+	bool		good;
+
+	if (until != DT_NOEND)
+		p->until = GetCurrentTimestamp() + Max(until - GetCurrentTimestamp(), 0) / (p->nplaces - i);
+	good = connect_place(p, &p->places[i]);
+	p->until = until;
+	return good;
+}
+
 static bool
 connect_first(Probe *p, int *place)
 {
@@ -344,7 +362,7 @@ connect_first(Probe *p, int *place)
 	step_begin(p, PROBE_TCP);
 	for (i = 0; i < p->nplaces; i++)
 	{
-		if (!has_address(&p->places[i]) || !connect_place(p, &p->places[i]))
+		if (!has_address(&p->places[i]) || !connect_in_part(p, i))
 			continue;
 		step_end(p, PROBE_TCP);
 		p->result->notes[PROBE_TCP] = pstrdup(p->where);
@@ -413,15 +431,16 @@ append_place(Probe *p, const Place *place, const char *hostaddr, bool *first)
 	*first = false;
 }
 
-/* Names stay for verification, addresses are those found, so libpq asks no name service. */
+/* Names stay for verification, addresses are those found, so libpq asks no name service. The place that has answered comes first: libpq stays with one that does not. */
 static void
-list_places(Probe *p)
+list_places(Probe *p, int answered)
 {
 	bool		first = true;
-	int			i;
+	int			n;
 
-	for (i = 0; i < p->nplaces; i++)
+	for (n = 0; n < p->nplaces; n++)
 	{
+		int			i = (answered + n) % p->nplaces;
 		struct addrinfo *list;
 		char		text[64];
 
@@ -490,9 +509,16 @@ poll_conn(Probe *p, PostgresPollingStatusType status)
 {
 	int			events = status == PGRES_POLLING_READING ? WL_SOCKET_READABLE : WL_SOCKET_WRITEABLE;
 
-	if (PQsocket(p->conn) < 0 || !wait_socket(p, PQsocket(p->conn), events))
-		return PGRES_POLLING_FAILED;
-	return PQconnectPoll(p->conn);
+	GuardVerdict verdict = GUARD_WAIT;
+
+	while (verdict == GUARD_WAIT)
+	{
+		if (PQsocket(p->conn) < 0 || !wait_socket(p, PQsocket(p->conn), events))
+			return PGRES_POLLING_FAILED;
+		verdict = guard_look(&p->guard, p->conn);
+	}
+	p->refused_login = verdict == GUARD_REFUSE;
+	return p->refused_login ? PGRES_POLLING_FAILED : PQconnectPoll(p->conn);
 }
 
 static void
@@ -503,6 +529,12 @@ end_conn(Probe *p)
 	p->conn = NULL;
 }
 
+/* libpq would write it to the server's log. */
+static void
+ignore_notice(void *arg, const char *message)
+{
+}
+
 static bool
 start_conn(Probe *p, const Keywords *k)
 {
@@ -510,6 +542,7 @@ start_conn(Probe *p, const Keywords *k)
 	if (p->conn == NULL)
 		ereport(ERROR, (errcode(ERRCODE_OUT_OF_MEMORY), errmsg("out of memory"), errhidestmt(true), errhidecontext(true)));
 	PQsetErrorVerbosity(p->conn, PQERRORS_VERBOSE);
+	PQsetNoticeProcessor(p->conn, ignore_notice, NULL);
 	return PQstatus(p->conn) != CONNECTION_BAD;
 }
 
@@ -631,10 +664,16 @@ tls_failed(Probe *p, const char *said)
 	if (handshake_passes(p, "require"))
 		return fail(p, PROBE_TLS, ERRCODE_SQLCLIENT_UNABLE_TO_ESTABLISH_SQLCONNECTION,
 					psprintf("the certificate of origin \"%s\" is not trusted", origin), said,
-					"Name the file of its certificate authority by sslrootcert (or sslrootcert=system), or choose sslmode=require to go unverified.");
+					"Name the file of its certificate authority by sslrootcert (or sslrootcert=system), have it renewed if it has expired, or choose sslmode=require to go unverified.");
 	return fail(p, PROBE_TLS, ERRCODE_SQLCLIENT_UNABLE_TO_ESTABLISH_SQLCONNECTION,
 				psprintf("the TLS handshake with origin \"%s\" failed", origin), said,
 				"Check the ssl options of the connection string.");
+}
+
+static int
+code_of(const char *sqlstate)
+{
+	return MAKE_SQLSTATE(sqlstate[0], sqlstate[1], sqlstate[2], sqlstate[3], sqlstate[4]);
 }
 
 static bool
@@ -643,7 +682,7 @@ refused_with(Probe *p, const char *sqlstate, const char *said)
 	const char *origin = p->target->origin;
 	const char *user = p->target->user;
 	const char *dbname = option(p->target, "dbname");
-	int			code = MAKE_SQLSTATE(sqlstate[0], sqlstate[1], sqlstate[2], sqlstate[3], sqlstate[4]);
+	int			code = code_of(sqlstate);
 
 	if (code == ERRCODE_INVALID_PASSWORD)
 		return fail(p, PROBE_AUTHENTICATION, code, psprintf("password authentication failed for user \"%s\" at origin \"%s\"", user, origin), NULL,
@@ -665,6 +704,9 @@ libpq_failed(Probe *p)
 	const char *origin = p->target->origin;
 	char		sqlstate[6];
 
+	if (p->refused_login)
+		return fail(p, PROBE_AUTHENTICATION, code_of(p->guard.sqlstate), psprintf("could not log in to origin \"%s\"", origin),
+					p->guard.refusal, NULL);
 	if (find_sqlstate(PQerrorMessage(p->conn), sqlstate))
 		return refused_with(p, sqlstate, said);
 	if (PQconnectionNeedsPassword(p->conn))
@@ -715,19 +757,21 @@ query_failed(Probe *p, const PGresult *result)
 	int			code = ERRCODE_CONNECTION_FAILURE;
 
 	if (sqlstate != NULL && strlen(sqlstate) == 5)
-		code = MAKE_SQLSTATE(sqlstate[0], sqlstate[1], sqlstate[2], sqlstate[3], sqlstate[4]);
+		code = code_of(sqlstate);
 	return fail(p, PROBE_QUERY, code, psprintf("the test query failed at origin \"%s\"", p->target->origin),
 				said != NULL ? pstrdup(said) : first_line(PQerrorMessage(p->conn)), NULL);
 }
 
-/* The next result, waited for; NULL: no more, or the connection or the time is over (*over). */
+/* The next result, waited for; NULL: no more, or the connection, the time or our patience is over (*over). It is one number: libpq must not be given gigabytes to keep. */
 static PGresult *
 next_result(Probe *p, bool *over)
 {
+	int			receives = 0;
+
 	*over = false;
 	while (PQisBusy(p->conn))
 	{
-		if (!wait_socket(p, PQsocket(p->conn), WL_SOCKET_READABLE) || !PQconsumeInput(p->conn))
+		if (++receives > RECEIVES_MAX || !wait_socket(p, PQsocket(p->conn), WL_SOCKET_READABLE) || !PQconsumeInput(p->conn))
 		{
 			*over = true;
 			return NULL;
@@ -785,7 +829,7 @@ note_version(Probe *p)
 
 /* Without TLS no handshake stands in the list as a step that was begun. */
 static bool
-log_in(Probe *p)
+log_in(Probe *p, int place)
 {
 	if (p->target->require_password && (p->target->password == NULL || p->target->password[0] == '\0'))
 	{
@@ -795,7 +839,7 @@ log_in(Probe *p)
 					"A credential made by a non-superuser must be used with its password.",
 					"Add password to the connection string, or give it by hyperpool.set_credential.");
 	}
-	list_places(p);
+	list_places(p, place);
 	if (!connect_libpq(p))
 		return libpq_failed(p);
 	note_version(p);
@@ -812,7 +856,7 @@ run(Probe *p)
 		return false;
 	good = check_tls_offer(p, &p->places[place]);
 	close_socket(p);
-	return good && log_in(p) && run_query(p);
+	return good && log_in(p, place) && run_query(p);
 }
 
 static void

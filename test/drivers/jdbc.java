@@ -16,7 +16,7 @@ class jdbc
 		Properties p = new Properties();
 		p.put("user", env.get("PGUSER"));
 		p.put("password", env.get("PGPASSWORD"));
-		p.put("sslmode", "require");
+		p.put("sslmode", env.getOrDefault("PGSSLMODE", "require"));
 		for (int i = 0; i < more.length; i += 2)
 			p.put(more[i], more[i + 1]);
 		return DriverManager.getConnection("jdbc:postgresql://" + env.get("PGHOST") + ":" + env.get("PGPORT") + "/" + env.get("PGDATABASE"), p);

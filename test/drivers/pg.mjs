@@ -5,7 +5,7 @@ import { createRequire } from 'node:module';
 
 const pg = createRequire(`${process.cwd()}/`)('pg');
 const sleep = ms => new Promise(done => setTimeout(done, ms));
-const options = { ssl: { rejectUnauthorized: false } };		// and PGHOST and its kin
+const options = { ssl: process.env.PGSSLMODE !== 'disable' && { rejectUnauthorized: false } };		// and PGHOST and its kin
 
 async function connect(more = {})
 {
@@ -123,8 +123,9 @@ async function cancel(c)
 	await sleep(300);
 	const other = new pg.Connection(options);
 	other.on('error', () => {});
-	other.once('connect', () => other.requestSsl());
-	other.once('sslconnect', () => other.cancel(c.processID, c.secretKey));
+	const ask = () => other.cancel(c.processID, c.secretKey);
+	other.once('connect', () => options.ssl ? other.requestSsl() : ask());
+	other.once('sslconnect', ask);
 	other.connect(Number(process.env.PGPORT), process.env.PGHOST);
 	return [await waiting, (await c.query("SELECT 'still here' AS x")).rows];
 }

@@ -12,11 +12,12 @@ import pg8000
 tls = ssl.create_default_context()
 tls.check_hostname = False
 tls.verify_mode = ssl.CERT_NONE
+wanted = None if os.environ.get("PGSSLMODE") == "disable" else tls
 
 
 def connect():
     e = os.environ
-    return pg8000.connect(host=e["PGHOST"], port=int(e["PGPORT"]), user=e["PGUSER"], password=e["PGPASSWORD"], database=e["PGDATABASE"], ssl_context=tls)
+    return pg8000.connect(host=e["PGHOST"], port=int(e["PGPORT"]), user=e["PGUSER"], password=e["PGPASSWORD"], database=e["PGDATABASE"], ssl_context=wanted)
 
 
 def check(name, work):

@@ -7,7 +7,7 @@ import { Readable } from 'node:stream';
 
 const postgres = createRequire(`${process.cwd()}/`)('postgres');
 const sleep = ms => new Promise(done => setTimeout(done, ms));
-const connect = (more = {}) => postgres({ ssl: { rejectUnauthorized: false }, max: 1, onnotice: () => {}, ...more });
+const connect = (more = {}) => postgres({ ssl: process.env.PGSSLMODE !== 'disable' && { rejectUnauthorized: false }, max: 1, onnotice: () => {}, ...more });
 
 async function check(work)
 {

@@ -201,7 +201,9 @@ step(uint8_t op)
 			}
 			break;
 		case 5:
-			FUZZ_CHECK((unsigned) exchange_ask(&h.x, fuzz_u8(&chance)) <= ASK_REFUSE_IN_COPY);
+			FUZZ_CHECK((unsigned) exchange_ask(&h.x, fuzz_u8(&chance)) <= ASK_REFUSE);
+			if (exchange_over_by(&h.x, answers[op / 8 % 16]))
+				FUZZ_CHECK(exchange_done(&h.x) && h.x.count == 0);
 			break;
 		default:
 			answer(op & 0x80 ? answers[op / 8 % 16] : answers[fuzz_u8(&chance) % (sizeof(answers) - 1)], statuses[fuzz_below(&chance, 8) % 4]);
@@ -212,8 +214,11 @@ step(uint8_t op)
 static void
 play_hostilely(void)
 {
+	bool		may_copy = fuzz_below(&chance, 8) > 0;
+
 	h.count = h.inside = 0;
 	exchange_init(&h.x);
+	h.x.may_copy = may_copy;
 	for (int i = 0; fuzz_left(&chance) > 0 && i < 3000; i++)
 	{
 		if (exchange_done(&h.x))
@@ -221,6 +226,7 @@ play_hostilely(void)
 			/* nothing joins it any more: what comes next begins another */
 			exchange_free(&h.x);
 			exchange_init(&h.x);
+			h.x.may_copy = may_copy;
 		}
 		step(fuzz_u8(&chance));
 		if (h.count < 500 || i % 64 == 0)

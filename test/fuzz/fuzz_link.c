@@ -115,7 +115,6 @@ on_message(Link *l, const Frame *frame)
 			return GOES_ON;
 		case ASK_TERMINATE:
 		case ASK_REFUSE:
-		case ASK_REFUSE_IN_COPY:
 			return CLIENT_ENDED;
 		case ASK_NEXT:
 		case ASK_FORWARD:
@@ -125,7 +124,8 @@ on_message(Link *l, const Frame *frame)
 	{
 		if (l->count == EXCHANGES_MAX)
 			return CLIENT_ENDED;
-		exchange_init(&l->fifo[l->count++]);
+		exchange_init(&l->fifo[l->count]);
+		l->fifo[l->count++].may_copy = frame->length % 5 > 0;
 	}
 	l->forwards = true;
 	forward(l, frame);
@@ -190,10 +190,23 @@ look_into(const Frame *frame)
 		(void) message_error_field(frame->body, 'C');
 }
 
+/* The exchange that an answer of this type is for; one that was unsure may be over by it. */
+static Exchange *
+head_for(Link *l, uint8_t type)
+{
+	if (l->head < l->count && exchange_over_by(&l->fifo[l->head], type))
+	{
+		FUZZ_CHECK(l->fifo[l->head].count == 0 && exchange_done(&l->fifo[l->head]));
+		exchange_free(&l->fifo[l->head++]);
+		make_answers(l);
+	}
+	return l->head < l->count ? &l->fifo[l->head] : NULL;
+}
+
 static Fate
 on_answer(Link *l, const Frame *frame)
 {
-	Exchange   *x = l->head < l->count ? &l->fifo[l->head] : NULL;
+	Exchange   *x = head_for(l, frame->type);
 	uint8_t		status = frame->type == ANS_READY && frame->body.len == 1 ? frame->body.data[0] : 0;
 	uint32_t	before = x ? x->count : 0;
 	uint32_t	left = l->left;

@@ -129,8 +129,9 @@ take_name(StatementNames *map, const char *name)
 }
 
 static bool
-is_text(void *arg, const Statement *s)
+is_text(void *arg, Bytes name, const Statement *s)
 {
+	FUZZ_CHECK(name.data != NULL);
 	return s == arg;
 }
 
@@ -150,7 +151,7 @@ check_names(const StatementNames *map)
 static void
 check_name_of(const StatementNames *map, int t)
 {
-	Bytes		name = names_of(map, is_text, text[t]);
+	Bytes		name = names_find(map, is_text, text[t]);
 	bool		is_there = false;
 
 	for (int i = 0; i < nnamed; i++)

@@ -330,7 +330,8 @@ check_difference(const Held *from, const Held *to)
 	for (int i = 0; i < changes.count; i++)
 		FUZZ_CHECK(list_has(&to->list, &changes.entries[i]));
 	for (int i = 0; i < from->list.count; i++)
-		reset |= list_find(&to->list, from->list.entries[i].name) < 0;
+		reset |= list_find(&to->list, from->list.entries[i].name) < 0 ||
+			(strcmp(from->list.entries[i].name, "datestyle") == 0 && !list_has(&to->list, &from->list.entries[i]));
 	FUZZ_CHECK(settings_need_reset(from->vector, to->vector) == reset);
 	list_clear(&changes);
 }

@@ -33,6 +33,7 @@ hyperpool.port = $port
 hyperpool.listen_addresses = '127.0.0.1'
 hyperpool.database = 'postgres'
 hyperpool.log_connections = on
+hyperpool.failed_login_delay = 0
 hyperpool.directory_refresh = 1s
 listen_addresses = '127.0.0.1'
 log_statement = none

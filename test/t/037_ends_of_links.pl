@@ -81,6 +81,28 @@ is($client->query('COMMIT')->{tags}[0], 'ROLLBACK', 'and it ends as a failed one
 is($client->{status}, 'I', 'then all is well again');
 is($client->value('SELECT count(*) FROM kept WHERE i IN (5, 6)'), '0', 'nothing of it was done');
 
+# ---- behind the end of a transaction, in the same pipeline: outside of it again; within one that begins there: not ----
+my $m = \&RawClient::message;
+sub pipeline { return join '', map { $m->('Q', "$_\0") } @_; }
+
+for ([ 'behind a transaction', 'II', 'BEGIN', 'SELECT 1', 'COMMIT', q{INSERT INTO kept SELECT 41 FROM (SELECT 'mark_6', pg_sleep(1.5)) s}, 'INSERT INTO kept VALUES (42)' ],
+	[ 'with one behind it', 'IEE', q{INSERT INTO kept SELECT 41 FROM (SELECT 'mark_6', pg_sleep(1.5)) s}, 'BEGIN', 'INSERT INTO kept VALUES (42)' ])
+{
+	my ($what, $statuses, @pipeline) = @$_;
+	$client->put_raw(pipeline(@pipeline));
+	my $told = '';
+	for (@pipeline)
+	{
+		break_under('mark_6') if /mark_6/;
+		my $lost = $client->answer(20);
+		$told .= $client->{status} if $lost->{error};
+	}
+	like($told, qr/^$statuses/, "a write lost $what: $told");
+	$client->query('ROLLBACK') if $client->{status} ne 'I';
+	is($client->value(q{SELECT 'goes on'}), 'goes on', 'and the client goes on');
+	Gateway::wait_until(sub { $gateway->{origin}->safe_psql('postgres', q{SELECT count(*) FROM pg_stat_activity WHERE state = 'active' AND query LIKE '%mark_6%' AND pid <> pg_backend_pid()}) }, '0');
+}
+
 # ---- idle in a transaction ----
 $client->query('BEGIN; INSERT INTO kept VALUES (7)');
 $gateway->relay('reset');
@@ -91,7 +113,6 @@ $client->query('ROLLBACK');
 is($client->value('SELECT count(*) FROM kept WHERE i IN (7, 8)'), '0', 'nothing of it was done');
 
 # ---- something else is said before it is known that a copy was asked for: its data will never come ----
-my $m = \&RawClient::message;
 my $copy = $m->('Q', "COPY kept FROM STDIN\0");
 my $set = $m->('Q', "SET work_mem = '1MB'; COPY kept FROM STDIN\0");
 my $data = $m->('d', "60\n") . $m->('c', '');

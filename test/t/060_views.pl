@@ -83,7 +83,7 @@ $gateway->sql('SELECT hyperpool.reset_stats()');
 is($gateway->sql('SELECT exchanges FROM hyperpool.stat_origins'), '0', 'reset_stats()');
 
 # ---- rights ----
-my @views = qw(clients links pools stat_origins origins);
+my @views = qw(clients links pools stat_origins stat_logins origins);
 $gateway->sql('CREATE ROLE monitor LOGIN; GRANT pg_monitor TO monitor; CREATE ROLE nobody_special LOGIN');
 for my $what ((map { "SELECT * FROM hyperpool.$_" } @views), 'SELECT * FROM hyperpool.status()')
 {

@@ -189,6 +189,28 @@ ok($written, 'a write among reads without end is served');
 is($writer->answer->{tags}[0], 'UPDATE 1', 'and done');
 RawClient::answers(20, grep { $_->{asked} } @few);
 
+# ---- a crowd from the first moment: how quick a statement is is learnt though all have waited for their link ----
+$gateway->create('crowded', 'pool_size => 1');
+$gateway->sql("SELECT hyperpool.refresh_catalog('crowded')");
+$gateway->move_away(20, 'crowded');
+my @crowd = map { $gateway->client(database => 'crowded') } 1 .. 8;
+my $learnt = $gateway->counter('shared', 'crowded');
+for my $round (1 .. 100)
+{
+	$_->put_raw(simple('SELECT upper(v) FROM kv WHERE k = 7')) for grep { !$_->{asked} } @crowd;
+	$_->{asked} = 1 for @crowd;
+	select(undef, undef, undef, 0.005) until grep { $_->is_answered(0) } @crowd;
+	for my $client (grep { $_->is_answered(0) } @crowd)
+	{
+		$client->answer;
+		$client->{asked} = 0;
+	}
+	last if $gateway->counter('shared', 'crowded') - $learnt >= 20;
+}
+cmp_ok($gateway->counter('shared', 'crowded') - $learnt, '>=', 20, 'clients of whom one always waits come to share');
+RawClient::answers(20, grep { $_->{asked} } @crowd);
+$gateway->move_away(0, 'crowded');
+
 # ---- another pool mode meanwhile: what has not been looked at does not ride because the one before it did ----
 $gateway->create('moded', 'pool_size => 2');
 $gateway->sql("SELECT hyperpool.refresh_catalog('moded')");

@@ -5,10 +5,10 @@ package Gateway;
 use strict;
 use warnings;
 
-use IO::Handle;
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use RawClient;
+use Relay;
 use Test::More ();
 use Time::HiRes qw(sleep time);
 
@@ -120,7 +120,7 @@ sub wait_until
 	return $got;
 }
 
-sub counter { my ($self, $name) = @_; return $self->sql("SELECT $name FROM hyperpool.stat_origins WHERE origin = 'app'"); }
+sub counter { my ($self, $name, $origin) = @_; $origin //= 'app'; return $self->sql("SELECT $name FROM hyperpool.stat_origins WHERE origin = '$origin'"); }
 
 # Asks until it rides on a shared link: by then it is known to be quick, however busy the machine is.
 sub ask_until_shared
@@ -186,14 +186,8 @@ sub links_at_origin
 sub start_relay
 {
 	my ($self) = @_;
-	my $fifo = $self->{relay_fifo} = PostgreSQL::Test::Utils::tempdir() . '/control';
-	my $to = '127.0.0.1:' . $self->{origin}->port;
-	$self->{relay_pid} = open($self->{relay_out}, '-|', $ENV{RELAY}, '--listen', '127.0.0.1:0', '--to', $to, '--rtt-ms',
-		$self->{rtt} // 0, '--control', $fifo) or die "relay: $!";
-	my $line = readline $self->{relay_out};
-	($self->{relay_port}) = $line =~ /:(\d+)/ or die "relay says: $line";
-	open $self->{relay_control}, '>', $fifo or die "$fifo: $!";
-	$self->{relay_control}->autoflush;
+	$self->{way} = Relay->new($self->{origin}->port, $self->{rtt});
+	@$self{qw(relay_port relay_out relay_control relay_fifo)} = @{ $self->{way} }{qw(port out control fifo)};
 }
 
 # The origin moves so many milliseconds away: links that are open are left, and others know from their first exchange how far it is.
@@ -208,21 +202,6 @@ sub move_away
 	}
 }
 
-# A command of the relay (stall, resume, reset, refuse, accept, half-open ...); it acts on it at once, give or take a turn.
-sub relay
-{
-	my ($self, $command) = @_;
-	print { $self->{relay_control} } "$command\n";
-	sleep 0.1;
-}
-
-sub DESTROY
-{
-	my ($self) = @_;
-	return unless $self->{relay_pid};
-	local ($?, $!);
-	kill 'TERM', $self->{relay_pid};
-	close $self->{relay_out};
-}
+sub relay { my ($self, $command) = @_; return $self->{way}->tell($command); }
 
 1;

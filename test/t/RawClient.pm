@@ -19,10 +19,10 @@ sub connection
 {
 	my (%o) = @_;
 	return IO::Socket::UNIX->new(Peer => "$o{socket_dir}/.s.PGSQL.$o{port}") if $o{socket_dir};
-	return IO::Socket::INET->new(PeerAddr => $o{host} // '127.0.0.1', PeerPort => $o{port}, Proto => 'tcp');
+	return IO::Socket::INET->new(PeerAddr => $o{host} // '127.0.0.1', PeerPort => $o{port}, Proto => 'tcp', $o{from} ? (LocalAddr => $o{from}) : ());
 }
 
-# port, host (127.0.0.1) or socket_dir, user, database, parameters => { name => value }; login => 0: connects and says nothing;
+# port, host (127.0.0.1) or socket_dir, from (the address it comes from), user, database, parameters => { name => value }; login => 0: connects and says nothing;
 # greeting => 0: asks for a login and does not wait for it.
 sub new
 {

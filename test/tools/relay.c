@@ -8,14 +8,20 @@
  *
  *   relay --listen 127.0.0.1:PORT --to HOST:PORT [--rtt-ms 125] [--control FIFO] [--cut-after BYTES] [--refuse]
  *
- * PORT 0 picks a free one; the first line printed names it. The control FIFO is made if need be and takes lines:
- *   rtt MS       from now on
- *   stall        bytes stop, connections stay;  resume  lets them go on
- *   half-open    of the open connections the far side is closed, the near side hears nothing, now or later
- *   reset        the open connections are reset on both sides, at once
- *   cut BYTES    each connection (open or new) is reset after BYTES more bytes of answer;  cut off  ends that
- *   refuse       new connections are refused;  accept  ends that
- *   summary      prints the counts
+ * PORT 0 picks a free one; the first line printed names it. The near side is who connects to it, the far side where it connects to. WAY is `asked` (from
+ * near to far) or `answered`. The control FIFO is made if need be and takes lines:
+ *   rtt MS               from now on
+ *   stall [WAY]          bytes stop, one way or both, connections stay;  resume  lets them go on
+ *   drip BYTES           so many bytes a millisecond and connection, each way;  drip off  ends that
+ *   half-open            of the open connections the far side is closed, the near side hears nothing, now or later
+ *   vanish               the same the other way round: the near side is closed, the far side hears nothing
+ *   reset                the open connections are reset on both sides, at once
+ *   cut [WAY] BYTES      each connection (open or new) is reset after BYTES more bytes that way (answered);  cut off  ends that
+ *   truncate [WAY] BYTES the same, but the streams end as if the other side had closed them
+ *   refuse               new connections are refused
+ *   deaf                 new connections are neither accepted nor refused, as if the machine was gone
+ *   accept               ends both
+ *   summary              prints the counts
  * The counts are also printed at SIGINT and SIGTERM, which end the relay. A trip is counted each time a client
  * speaks first or after it was answered.
  *
@@ -48,6 +54,8 @@
 #define EVENTS			256
 #define NOT_QUEUED		SIZE_MAX
 #define UNLIMITED		UINT64_MAX
+#define DRIP_EVERY		1000000	/* nanoseconds */
+#define DEAF_FILLERS	4		/* connections that nobody accepts: more than a backlog of 0 has room for */
 
 typedef enum ChunkKind
 {
@@ -98,7 +106,7 @@ typedef struct Pair
 	End			ends[2];
 	Flow		flows[2];		/* flows[i] reads ends[i] */
 	int64_t		established;	/* when a real handshake would have been over */
-	uint64_t	answer_left;	/* before a cut */
+	uint64_t	left[2];		/* bytes of each flow before a cut */
 	bool		answered;		/* the target spoke since the client did (true at first) */
 	bool		half_open;
 	bool		dead;
@@ -115,9 +123,13 @@ static struct
 	socklen_t	listen_len;
 	struct sockaddr_storage target;
 	socklen_t	target_len;
+	int			deaf;			/* listens, but nobody accepts */
+	int			fillers[DEAF_FILLERS];
 	int64_t		half;			/* half a round trip, nanoseconds */
-	uint64_t	cut_after;
-	bool		stalled;
+	uint64_t	cut_after[2];	/* for new pairs */
+	bool		cut_ends;		/* by the end of the streams instead of a reset */
+	size_t		drip;			/* bytes at a time; 0 = no limit */
+	bool		stalled[2];		/* flows of that way are not in the heap */
 	bool		refusing;
 	Pair	   *pairs;
 	Pair	   *graveyard;		/* freed at the end of the turn: events may still name them */
@@ -206,7 +218,7 @@ heap_down(size_t place)
 static void
 heap_add(Flow *flow)
 {
-	if (flow->place != NOT_QUEUED)
+	if (flow->place != NOT_QUEUED || relay.stalled[flow->from])
 		return;
 	if (relay.heap_len == relay.heap_size)
 	{
@@ -385,8 +397,10 @@ flow_send(Flow *flow, Chunk *chunk)
 	size_t		len = chunk->len - chunk->sent;
 	ssize_t		n;
 
-	if (flow->from == 1 && len > pair->answer_left)
-		len = pair->answer_left;
+	if (relay.drip > 0 && len > relay.drip)
+		len = relay.drip;
+	if (len > pair->left[flow->from])
+		len = pair->left[flow->from];
 	n = len > 0 ? send(to->fd, chunk->bytes + chunk->sent, len, MSG_NOSIGNAL) : 0;
 	if (n < 0 && (errno == EAGAIN || errno == EINTR))
 	{
@@ -400,12 +414,12 @@ flow_send(Flow *flow, Chunk *chunk)
 		return false;
 	}
 	chunk->sent += n;
-	if (flow->from == 1 && pair->answer_left != UNLIMITED)
+	if (pair->left[flow->from] != UNLIMITED)
 	{
-		pair->answer_left -= n;
-		if (pair->answer_left == 0)
+		pair->left[flow->from] -= n;
+		if (pair->left[flow->from] == 0)
 		{
-			pair_close(pair, true);
+			pair_close(pair, !relay.cut_ends);
 			return false;
 		}
 	}
@@ -449,6 +463,8 @@ flow_deliver(Flow *flow, int64_t now)
 			return;
 		if (chunk->sent == chunk->len)
 			flow_drop_first(flow);
+		if (relay.drip > 0 && flow->first != NULL && flow->first->due < now + DRIP_EVERY)
+			flow->first->due = now + DRIP_EVERY;
 	}
 	end_update(&pair->ends[flow->from]);
 	if (flow->first != NULL)
@@ -587,7 +603,8 @@ accept_one(int fd)
 	if (!end_open(pair, 0, fd, false) || !end_open(pair, 1, target, true))
 		die("epoll_ctl");
 	pair->established = now_ns() + 2 * relay.half;
-	pair->answer_left = relay.cut_after;
+	pair->left[0] = relay.cut_after[0];
+	pair->left[1] = relay.cut_after[1];
 	pair->answered = true;
 	pair->next = relay.pairs;
 	if (relay.pairs != NULL)
@@ -611,23 +628,61 @@ accept_all(void)
 	}
 }
 
+static int
+listener_open(int backlog)
+{
+	int			fd = socket(relay.listen_address.ss_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+	int			one = 1;
+
+	if (fd < 0)
+		die("socket");
+	setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof(one));
+	if (bind(fd, (struct sockaddr *) &relay.listen_address, relay.listen_len) < 0)
+		die("bind");
+	/* a port that was chosen for us is kept when listening starts again */
+	getsockname(fd, (struct sockaddr *) &relay.listen_address, &relay.listen_len);
+	if (listen(fd, backlog) < 0)
+		die("listen");
+	return fd;
+}
+
+/* A backlog that is full and that nobody empties: the kernel drops what asks to connect. */
+static void
+deaf_start(void)
+{
+	if (relay.deaf >= 0)
+		return;
+	relay.deaf = listener_open(0);
+	for (int i = 0; i < DEAF_FILLERS; i++)
+	{
+		relay.fillers[i] = socket(relay.listen_address.ss_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+		if (relay.fillers[i] < 0 ||
+			(connect(relay.fillers[i], (struct sockaddr *) &relay.listen_address, relay.listen_len) < 0 && errno != EINPROGRESS))
+			die("deaf");
+	}
+}
+
+static void
+deaf_stop(void)
+{
+	if (relay.deaf < 0)
+		return;
+	for (int i = 0; i < DEAF_FILLERS; i++)
+		close(relay.fillers[i]);
+	close(relay.deaf);
+	relay.deaf = -1;
+}
+
 static void
 listen_start(void)
 {
 	struct epoll_event ev = {.events = EPOLLIN,.data.ptr = &LISTENER};
-	int			one = 1;
 
+	deaf_stop();
 	if (relay.listener >= 0)
 		return;
-	relay.listener = socket(relay.listen_address.ss_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-	if (relay.listener < 0)
-		die("socket");
-	setsockopt(relay.listener, SOL_SOCKET, SO_REUSEADDR, &one, sizeof(one));
-	if (bind(relay.listener, (struct sockaddr *) &relay.listen_address, relay.listen_len) < 0)
-		die("bind");
-	/* a port that was chosen for us is kept when listening starts again */
-	getsockname(relay.listener, (struct sockaddr *) &relay.listen_address, &relay.listen_len);
-	if (listen(relay.listener, 4096) < 0 || epoll_ctl(relay.epoll, EPOLL_CTL_ADD, relay.listener, &ev) < 0)
+	relay.listener = listener_open(4096);
+	if (epoll_ctl(relay.epoll, EPOLL_CTL_ADD, relay.listener, &ev) < 0)
 		die("listen");
 }
 
@@ -658,8 +713,9 @@ reset_all(void)
 		pair_close(relay.pairs, true);
 }
 
+/* One end is closed, the other one hears nothing of it. */
 static void
-half_open_all(void)
+half_open_all(int closed)
 {
 	Pair	   *pair;
 
@@ -668,18 +724,47 @@ half_open_all(void)
 		pair->half_open = true;
 		flow_clear(&pair->flows[0]);
 		flow_clear(&pair->flows[1]);
-		end_close(&pair->ends[1], false);
+		end_close(&pair->ends[closed], false);
 	}
 }
 
 static void
-cut_all(uint64_t bytes)
+cut_all(int way, uint64_t bytes, bool ends)
 {
 	Pair	   *pair;
 
-	relay.cut_after = bytes;
+	relay.cut_ends = ends;
+	relay.cut_after[way] = bytes;
 	for (pair = relay.pairs; pair != NULL; pair = pair->next)
-		pair->answer_left = bytes;
+		pair->left[way] = bytes;
+}
+
+static void
+stall(int way)
+{
+	Pair	   *pair;
+
+	relay.stalled[way] = true;
+	for (pair = relay.pairs; pair != NULL; pair = pair->next)
+		heap_remove(&pair->flows[way]);
+}
+
+static void
+resume(void)
+{
+	Pair	   *pair;
+
+	relay.stalled[0] = relay.stalled[1] = false;
+	for (pair = relay.pairs; pair != NULL; pair = pair->next)
+	{
+		for (int way = 0; way < 2; way++)
+		{
+			Flow	   *flow = &pair->flows[way];
+
+			if (flow->first != NULL && !flow->blocked && !pair->ends[1 - way].connecting)
+				heap_add(flow);
+		}
+	}
 }
 
 static bool
@@ -691,32 +776,99 @@ parse_number(const char *text, double least, double most, double *value)
 	return end != text && *end == '\0' && *value >= least && *value <= most;
 }
 
-static void
-control_line(const char *line)
+/* Takes "asked " or "answered " off the front of the text; without either it is the answers' way. */
+static int
+parse_way(const char **text)
+{
+	if (strncmp(*text, "asked ", 6) == 0)
+	{
+		*text += 6;
+		return 0;
+	}
+	if (strncmp(*text, "answered ", 9) == 0)
+		*text += 9;
+	return 1;
+}
+
+static bool
+cut_line(const char *text, bool ends)
+{
+	int			way = parse_way(&text);
+	double		value;
+
+	if (!parse_number(text, 1, 1e15, &value))
+		return false;
+	cut_all(way, (uint64_t) value, ends);
+	return true;
+}
+
+/* Commands with a number. */
+static bool
+measure_line(const char *line)
 {
 	double		value;
 
 	if (strncmp(line, "rtt ", 4) == 0 && parse_number(line + 4, 0, 60000, &value))
 		relay.half = (int64_t) (value * 1e6 / 2);
-	else if (strcmp(line, "stall") == 0)
-		relay.stalled = true;
+	else if (strncmp(line, "drip ", 5) == 0 && parse_number(line + 5, 1, 1e9, &value))
+		relay.drip = (size_t) value;
+	else if (strncmp(line, "cut ", 4) == 0)
+		return cut_line(line + 4, false);
+	else if (strncmp(line, "truncate ", 9) == 0)
+		return cut_line(line + 9, true);
+	else
+		return false;
+	return true;
+}
+
+/* Commands that are a word or two. */
+static bool
+word_line(const char *line)
+{
+	if (strcmp(line, "stall") == 0)
+	{
+		stall(0);
+		stall(1);
+	}
+	else if (strcmp(line, "stall asked") == 0)
+		stall(0);
+	else if (strcmp(line, "stall answered") == 0)
+		stall(1);
 	else if (strcmp(line, "resume") == 0)
-		relay.stalled = false;
+		resume();
+	else if (strcmp(line, "drip off") == 0)
+		relay.drip = 0;
 	else if (strcmp(line, "half-open") == 0)
-		half_open_all();
+		half_open_all(1);
+	else if (strcmp(line, "vanish") == 0)
+		half_open_all(0);
 	else if (strcmp(line, "reset") == 0)
 		reset_all();
 	else if (strcmp(line, "cut off") == 0)
-		cut_all(UNLIMITED);
-	else if (strncmp(line, "cut ", 4) == 0 && parse_number(line + 4, 1, 1e15, &value))
-		cut_all((uint64_t) value);
+	{
+		cut_all(0, UNLIMITED, false);
+		cut_all(1, UNLIMITED, false);
+	}
 	else if (strcmp(line, "refuse") == 0)
 		listen_stop();
+	else if (strcmp(line, "deaf") == 0)
+	{
+		listen_stop();
+		deaf_start();
+	}
 	else if (strcmp(line, "accept") == 0)
 		listen_start();
 	else if (strcmp(line, "summary") == 0)
 		print_summary();
-	else if (line[0] != '\0')
+	else
+		return false;
+	return true;
+}
+
+static void
+control_line(const char *line)
+{
+	if (line[0] != '\0' && !word_line(line) && !measure_line(line))
 		fprintf(stderr, "relay: unknown command \"%s\"\n", line);
 }
 
@@ -759,7 +911,7 @@ static void
 timer_set(void)
 {
 	struct itimerspec t = {0};
-	int64_t		due = relay.heap_len > 0 && !relay.stalled ? relay.heap[0]->first->due : 0;
+	int64_t		due = relay.heap_len > 0 ? relay.heap[0]->first->due : 0;
 
 	t.it_value.tv_sec = due / 1000000000;
 	t.it_value.tv_nsec = due % 1000000000;
@@ -771,7 +923,7 @@ deliver_due(void)
 {
 	int64_t		now = now_ns();
 
-	while (!relay.stalled && relay.heap_len > 0 && relay.heap[0]->first->due <= now)
+	while (relay.heap_len > 0 && relay.heap[0]->first->due <= now)
 	{
 		Flow	   *flow = relay.heap[0];
 
@@ -897,7 +1049,7 @@ read_options(int argc, char **argv)
 		else if (strcmp(argv[i - 1], "--rtt-ms") == 0 && parse_number(next, 0, 60000, &value))
 			relay.half = (int64_t) (value * 1e6 / 2);
 		else if (strcmp(argv[i - 1], "--cut-after") == 0 && parse_number(next, 1, 1e15, &value))
-			relay.cut_after = (uint64_t) value;
+			relay.cut_after[1] = (uint64_t) value;
 		else
 			usage();
 	}
@@ -933,8 +1085,8 @@ main(int argc, char **argv)
 	char		port[NI_MAXSERV];
 	const char *control;
 
-	relay.listener = -1;
-	relay.cut_after = UNLIMITED;
+	relay.listener = relay.deaf = -1;
+	relay.cut_after[0] = relay.cut_after[1] = UNLIMITED;
 	relay.half = 125 * 1000000 / 2;
 	control = read_options(argc, argv);
 	if (getrlimit(RLIMIT_NOFILE, &files) == 0)

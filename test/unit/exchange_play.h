@@ -45,6 +45,7 @@ typedef struct Model
 {
 	bool		ignoring;		/* ignore_till_sync */
 	bool		copying;
+	bool		uncommitted;	/* something was done since the last ReadyForQuery, so a Sync may fail */
 	bool		lost;			/* its stream is out of step */
 	Message		running;		/* whose copy it is */
 	int			part;
@@ -57,6 +58,9 @@ model_say(Model *m, const char *types, uint8_t status)
 {
 	for (; *types && m->said < MAX_ANSWERS; types++)
 	{
+		/* what we may answer ourselves leaves nothing that could fail */
+		if (*types != '1' && *types != '3')
+			m->uncommitted = *types != 'Z';
 		m->answers[m->said].type = (uint8_t) *types;
 		m->answers[m->said++].status = *types == 'Z' ? status : 0;
 	}
@@ -148,7 +152,7 @@ model_take(Model *m, const Message *in)
 	}
 	if (m->ignoring || (in->fails && in->type == MSG_COPY_DATA))
 		return;
-	if (in->fails)
+	if (in->fails && (in->type != MSG_SYNC || m->uncommitted))
 	{
 		/* a Describe may have said half of it */
 		if (in->type == MSG_DESCRIBE && in->what == 'S' && in->early)
@@ -224,11 +228,11 @@ client_says(int *copies_due)
 /* The gateway: a link with its FIFO of exchanges. */
 typedef struct Play
 {
-	Exchange	fifo[MAX_MESSAGES];
+	Exchange	fifo[MAX_MESSAGES * 2];
 	int			head;
 	int			count;			/* ever asked; fifo[head .. count) are in flight */
 	bool		has_tail;		/* the newest is not done */
-	Message		wire[MAX_MESSAGES * 2];	/* sent and not yet read by the origin */
+	Message		wire[MAX_MESSAGES * 4];	/* sent and not yet read by the origin */
 	int			sent;
 	int			read;
 	int			taken;			/* answers of the origin taken */
@@ -237,7 +241,7 @@ typedef struct Play
 	Answer		passed[MAX_ANSWERS];	/* what our client has seen */
 	int			npassed;
 	int			copies_due;
-	bool		in_doubt;		/* an ambiguous copy has failed: the link will go */
+	bool		in_doubt;		/* requests stand behind a Sync sent during a copy that has failed: nobody knows to which exchange they belong */
 	int			wrong;
 } Play;
 
@@ -264,6 +268,58 @@ no_drop(void *arg, const Ask *a)
 }
 
 static void
+play_done(Play *p)
+{
+	exchange_free(&p->fifo[p->head++]);
+	if (p->head == p->count)
+		p->has_tail = false;
+}
+
+static Exchange *
+play_begin(Play *p)
+{
+	Exchange   *x = &p->fifo[p->count++];
+
+	exchange_init(x);
+	x->may_copy = true;
+	p->has_tail = true;
+	return x;
+}
+
+/* See link_ask_mark. */
+static void
+play_mark(Play *p)
+{
+	Exchange   *x = play_begin(p);
+
+	p->wire[p->sent++] = (Message) {.type = MSG_CLOSE};
+	p->wire[p->sent++] = (Message) {.type = MSG_SYNC, .status = TX_IDLE};
+	if (!exchange_add(x, ASK_CLOSE, ASK_FOR_US, 0, 0, NULL) || !exchange_add(x, ASK_SYNC, ASK_FOR_US, 0, 0, NULL))
+		p->wrong++;
+}
+
+/* All that was sent behind the copy's end in its exchange; drops: what else there was. */
+static bool
+only_syncs_behind(const Exchange *x, int drops)
+{
+	const Ask  *ring = x->ring ? x->ring : x->inline_ring;
+	uint32_t	size = x->ring ? x->size : sizeof(x->inline_ring) / sizeof(Ask);
+
+	for (uint32_t i = 0; i < x->count; i++)
+		drops += ring[(x->head + i) % size].kind != ASK_SYNC && !(i == 0 && ring[x->head].kind == ASK_QUERY);
+	return drops == 0;
+}
+
+/* The exchange behind was asked before the copy was known to be one. */
+static bool
+is_followed_unmarked(const Play *p)
+{
+	const Exchange *next = p->head + 1 < p->count ? &p->fifo[p->head + 1] : NULL;
+
+	return next && (next->count == 0 || (next->ring ? next->ring : next->inline_ring)[next->head].whose == ASK_MADE);
+}
+
+static void
 play_answer(Play *p)
 {
 	Answer		a = p->origin.answers[p->taken++];
@@ -279,6 +335,17 @@ play_answer(Play *p)
 		p->wrong++;				/* an answer to nothing */
 		return;
 	}
+	if (exchange_over_by(x, a.type))
+	{
+		play_done(p);
+		play_make(p);
+		x = &p->fifo[p->head];
+		if (p->head == p->count)
+		{
+			p->wrong++;
+			return;
+		}
+	}
 	before = x->count;
 	verdict = exchange_answered(x, a.type, a.status, &out, &answered, no_drop, &drops);
 	p->wrong += verdict == ANSWER_VIOLATION;
@@ -286,20 +353,18 @@ play_answer(Play *p)
 	p->wrong += a.type == ANS_ERROR && verdict != ANSWER_PASS_ERROR;
 	if (verdict == ANSWER_PASS || verdict == ANSWER_PASS_ERROR)
 		pass(p, a.type, a.status);
-	if (a.type == ANS_ERROR && x->ambiguous)
+	if (a.type == ANS_ERROR && x->unsure > 0 && (!only_syncs_behind(x, drops) || is_followed_unmarked(p)))
 	{
-		/* from here on there may be one more ReadyForQuery than the exchange can know of */
 		p->in_doubt = true;
 		return;
 	}
 	if (exchange_done(x))
 	{
 		p->wrong += a.type != ANS_READY || x->count != 0 || x->status != a.status;
-		p->head++;
-		if (p->head == p->count)
-			p->has_tail = false;
-		exchange_free(x);
+		play_done(p);
 	}
+	else if (exchange_is_unsure(x) && a.type == ANS_READY && p->head + 1 == p->count)
+		play_mark(p);
 	play_make(p);
 }
 
@@ -326,6 +391,8 @@ play_client(Play *p, Message m)
 	AskFor		whose = ASK_FOR_CLIENT;
 	Message		ours = {.type = MSG_PARSE};
 
+	if (p->has_tail && tail->phase == EXCHANGE_OPEN && tail->unsure > 0 && !tail->copy_in && m.type != MSG_SYNC)
+		p->in_doubt = true;
 	model_take(&p->direct, &m);
 	if (verdict == ASK_IGNORE)
 		return;
@@ -334,11 +401,13 @@ play_client(Play *p, Message m)
 		p->wrong++;
 		return;
 	}
-	if (!p->has_tail || verdict == ASK_NEXT)
+	if (p->has_tail && verdict == ASK_NEXT && tail->unsure > 0)
 	{
-		exchange_init(&p->fifo[p->count++]);
-		p->has_tail = true;
+		if (m.type == MSG_PARSE || m.type == MSG_CLOSE || m.type == MSG_SYNC)
+			play_mark(p);		/* perhaps we answer it ourselves; see link_ask_apart */
 	}
+	if (!p->has_tail || verdict == ASK_NEXT)
+		play_begin(p);
 	if ((m.type == MSG_BIND || m.type == MSG_DESCRIBE) && roll(3) == 0)
 		play_send(p, &p->fifo[p->count - 1], ours, ASK_FOR_US);
 	if ((m.type == MSG_PARSE || m.type == MSG_CLOSE) && !m.fails && roll(2))

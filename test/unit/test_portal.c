@@ -47,6 +47,44 @@ TEST(names)
 	CHECK_EQ_INT(mem_used(), before);
 }
 
+static bool
+is_the_second(void *arg, Bytes name, const Statement *s)
+{
+	return s == arg && bytes_equal_str(name, "b");
+}
+
+/* All are taken away and given back, but for those given anew meanwhile. */
+TEST(names_put_back)
+{
+	size_t		before = mem_used();
+	StatementTable *table = statement_table_create(0);
+	StatementNames map = {0};
+	StatementNames all;
+	Statement  *one = intern(table, "SELECT 1");
+	Statement  *two = intern(table, "SELECT 2");
+
+	CHECK(names_put(&map, bytes_str("a"), one));
+	CHECK(names_put(&map, bytes_str("b"), two));
+	CHECK(bytes_equal_str(names_find(&map, is_the_second, two), "b"));
+	CHECK_EQ_INT(names_find(&map, is_the_second, one).len, 0);
+	*names_shape(&map, bytes_str("b")) = (Shape) {.known = true, .rows = 7};
+	all = map;
+	memset(&map, 0, sizeof(map));
+	CHECK(names_put(&map, bytes_str("a"), intern(table, "SELECT 3")));
+	names_put_back(&map, &all, table);
+	CHECK(all.names == NULL && all.count == 0);
+	CHECK_EQ_INT(map.count, 2);
+	CHECK(names_get(&map, bytes_str("a")) != NULL && names_get(&map, bytes_str("a")) != one);
+	CHECK(names_get(&map, bytes_str("b")) == two);
+	CHECK_EQ_INT(names_shape(&map, bytes_str("b"))->rows, 7);
+	names_put_back(&map, &all, table);
+	CHECK_EQ_INT(map.count, 2);
+	names_clear(&map, table);
+	CHECK_EQ_INT(statement_table_count(table), 0);
+	statement_table_destroy(table);
+	CHECK_EQ_INT(mem_used(), before);
+}
+
 /* Every second name is taken out while others go in; a model array tells what must be found. */
 TEST(names_churn)
 {

@@ -221,6 +221,14 @@ TEST(difference_and_reset)
 	CHECK(settings_need_reset(b, a));
 	CHECK(!settings_need_reset(NULL, a));
 	CHECK(settings_need_reset(a, NULL));
+
+	/* a part of a DateStyle stays behind */
+	a = vector_of(table, "-c datestyle=German");
+	b = vector_of(table, "-c DateStyle=ISO -c e=6");
+	CHECK(settings_need_reset(a, b));
+	CHECK(!settings_need_reset(a, a));
+	CHECK(!settings_need_reset(a, vector_of(table, "-c datestyle=German -c e=6")));
+	CHECK(!settings_need_reset(NULL, b));
 	settings_table_destroy(table);
 }
 

@@ -114,6 +114,28 @@ TEST(values_out_of_range)
 	pace_table_destroy(table);
 }
 
+TEST(a_way_may_become_longer)
+{
+	Way			way = {0};
+	int64_t		now = 1000000000;
+
+	CHECK(!way_is_fresh(&way, now));
+	/* a slow statement comes first: it shows no more than that the way is not longer */
+	way_shorten(&way, 5000, now);
+	CHECK_EQ_INT(way.rtt, 5000);
+	way_shorten(&way, 300, now);
+	way_shorten(&way, 9000, now);
+	CHECK_EQ_INT(way.rtt, 300);
+	CHECK(way_is_fresh(&way, now + 1000000));
+	CHECK(!way_is_fresh(&way, now + 60000000));
+	way_measure(&way, 125000, now + 60000000);
+	CHECK_EQ_INT(way.rtt, 125000);
+	CHECK(way_is_fresh(&way, now + 61000000));
+	/* never taken for unknown */
+	way_shorten(&way, 0, now);
+	CHECK_EQ_INT(way.rtt, 1);
+}
+
 TEST(large_answers_go_alone)
 {
 	Pace		pace = {.us = 10, .bytes = 100000, .seen = 5};

@@ -406,12 +406,15 @@ sub open_connection
 	$self->say('cut ' . (1 + int rand 1_000_000)) if chance(40);
 }
 
+# No transaction is open, and none of these opens one.
+sub is_outside { my ($at, @messages) = @_; return $at->{status} eq 'I' && !grep { /^[QPBE] .*(?:begin|start|chain|s\d|p\d)/ } @messages; }
+
 # PostgreSQL reads freed memory, and may crash, when the unnamed portal of a Query that failed within a transaction is executed or
 # described: nothing of it is said unless it was bound in the same batch.
 sub without_crash
 {
 	my ($self, $at, @messages) = @_;
-	my $bound = $at->{status} eq 'I' && !grep { /^[QPBE] .*(?:begin|start|chain|s\d|p\d)/ } @messages;
+	my $bound = is_outside($at, @messages);
 	my @rest;
 	for (@messages)
 	{
@@ -424,56 +427,37 @@ sub without_crash
 }
 
 # ---- known differences ----
-# Each waits for a mend and has its script in scripts/; until then it is said only with {known}, as it would hide the others.
+# docs/protocol.md, at its end, and known/; they are said only with {known}, as they would hide others.
 
-sub note_use
+# Behind a Sync that comes during a COPY FROM STDIN of the extended protocol, without waiting: a request may be counted to another batch.
+sub until_sync_in_copy
 {
-	my ($self, @lines) = @_;
-	for (@lines)
+	my ($self, $at, @messages) = @_;
+	my ($copying, @rest) = $at->{copy} && $self->{copies};
+	for (@messages)
 	{
-		$self->{used}{copy} = 1 if /copy .*from stdin/;
-		$self->{used}{empty} = 1 if /^P .*(?:deallocate|discard) all/;
-		$self->{used}{set} = 1 if /\b(?:set|reset|discard|set_config)\b/;
-		$self->{used}{bind} = 1 if /set a\.b|prepare q|temp table|listen|advisory_lock|with hold/;
+		push @rest, $_;
+		$self->{copies} = 1 if /^P .*copy .*from stdin/;
+		$copying = 1 if /^E / && $self->{copies};
+		last if $copying && /^S/;
 	}
+	return @rest;
 }
 
 sub without_known
 {
 	my ($self, $at, @messages) = @_;
-	my (@rest, $copying, $parsed, $emptied);
-	$self->note_use(@messages);
 	return @messages if $self->{known};
-	# what was given at login is not what DEFAULT, LOCAL and RESET mean
-	@messages = grep { !$self->{startup} || !/^[QP] .*(?:\breset\b|discard all|to default|zone local)/ } @messages;
-	# discard_all_that_fails
-	@messages = grep { !/discard all/ } @messages;
-	# set_transaction_is_no_setting: either kind
-	my $kind = $self->{seed} % 2 ? qr/default_transaction|characteristics/ : qr/isolation level|read only|read write|deferrable/;
-	@messages = grep { !/^[QP] .*$kind/ } @messages;
-	for (@messages)
+	@messages = $self->until_sync_in_copy($at, @messages);
+	if (!is_outside($at, @messages))
 	{
-		# copy_*: behind a COPY FROM STDIN whose CopyInResponse has not come, and behind copy data that may be wrong
-		last if $copying && !/^[Hdcf]/ && !(/^S/ && $copying < 2);
-		$copying = 1 if /^Q .*copy .*from stdin/ || (/^E / && $self->{used}{copy});
-		$copying = 2 if /^d / && ($copying || $at->{copy});
-		$copying = 0 if /^[cf]/;
-		# parse_behind_skipped_parse: the end of a copy that there is not
-		next if /^[cf]/ && @rest && !$at->{copy} && !$copying;
-		# parse_behind_deallocate_all
-		last if $emptied;
-		$emptied = /(?:deallocate|discard) all/ || (/^E / && $self->{used}{empty});
-		# parsed_again_before_begin
-		next if /^P .*(?:isolation level|read only|read write|deferrable)/;
-		# unnamed_after_set, unnamed_behind_failed_parse: the unnamed statement when there is none
-		$parsed = 1 if /^P "" /;
-		$parsed = 0 if /^[QS]/;
-		next if (/^B \S+ "" / || /^D S ""/) && !$parsed;
-		# a name that is in use, on a bound link
-		push @rest, "C S $1" if /^P (s\d) / && $self->{used}{bind} && (!@rest || $rest[-1] ne "C S $1");
-		push @rest, $_;
+		# reset-in-one-string, which is true of a transaction, too
+		@messages = grep { !/^[QP] .*(?:\breset\b|discard all|to default|zone local)/ } @messages if $self->{startup};
+		# describe_in_failed_transaction
+		@messages = grep { !/^D S/ } @messages;
 	}
-	return @rest;
+	# parsed_again_before_begin
+	return grep { !/^P .*(?:isolation level|read only|read write|deferrable)/ } @messages;
 }
 
 sub step

@@ -1791,9 +1791,11 @@ find_command(const char *name)
 static void
 keep_line(const char *line)
 {
-	lines = realloc(lines, (line_count + 1) * sizeof(char *));
-	if (lines == NULL || (lines[line_count++] = strdup(line)) == NULL)
+	char	  **longer = realloc(lines, (line_count + 1) * sizeof(char *));
+
+	if (longer == NULL || (longer[line_count++] = strdup(line)) == NULL)
 		stop(EXIT_FAULT, "out of memory");
+	lines = longer;
 }
 
 /* "@name" at the start of a line makes that connection the current one. */
