@@ -553,11 +553,11 @@ watch(ClientSession *s)
 
 /* ---- reading ---- */
 
-/* Statements are wanted whole, to be remembered and understood, while there is memory; everything else may come in pieces. */
+/* Statements are wanted whole, to be remembered and understood; everything else may come in pieces. */
 static size_t
 whole_max(const ClientSession *s, Bytes in)
 {
-	if (!is_full() && !frame_inside(&s->reader) && in.len > 0 && (in.data[0] == MSG_PARSE || in.data[0] == MSG_QUERY))
+	if (!frame_inside(&s->reader) && in.len > 0 && (in.data[0] == MSG_PARSE || in.data[0] == MSG_QUERY))
 		return Max((size_t) hyperpool_max_statement_size * 1024, SESSION_WHOLE_MAX);
 	return SESSION_WHOLE_MAX;
 }
@@ -604,7 +604,12 @@ session_consume(ClientSession *s, Bytes in)
 		if (!frame_inside(&before) && session_refuses_type(s, rest.data[0]))
 			break;
 		if (verdict == FRAME_MORE)
+		{
+			/* half of it on a link would hold that until the rest has come */
+			if (rest.len > SESSION_WHOLE_MAX && is_full())
+				session_fatal(s, REFUSE_MEMORY, NULL);
 			break;
+		}
 		if (verdict == FRAME_BAD_LENGTH)
 		{
 			/* as PostgreSQL does: the stream is out of step, nothing can be said */
