@@ -1,95 +1,166 @@
 /*
- * test/fuzz/fuzz_challenge.c - core/challenge: what an origin says in its login, in whatever pieces it comes.
+ * test/fuzz/fuzz_challenge.c - core/challenge: whatever an origin sends, and whenever, libpq is never let near a challenge that is too hard.
  *
- * Looks at a stream piece by piece as origin/guard does, and reads what has been passed like libpq: message by message. No challenge may be among it whole that asks for more rounds
- * than are borne, or whose rounds cannot be read; what is not passed is not read, and a refusal ends it.
- * Input: exact or not, lengths of pieces, what the origin says.
+ * libpq is a small model here, with a buffer of its own; it may receive more than was shown, as from a plain socket. The origin sends the input, in pieces; where that has a byte 255
+ * it sends the nonce, which it cannot know before it has asked for SCRAM.
+ *
+ * Input: exact or not, how it is cut, the nonce's letters, the stream.
  */
 #include "core/challenge.h"
 #include "fuzz.h"
 
-#define MAX_ROUNDS	100000u
-#define PIECES		8
+#define ROUNDS_MAX		100000
+#define NONCE_LEN		24
+#define STREAM_MAX		8192
 
-/* libpq's own way: strtol of what stands behind "i=", the last attribute. */
-static bool
-is_hard(Bytes challenge)
+typedef struct Libpq
 {
-	char		text[CHALLENGE_MAX + 1];
-	char	   *at;
-	char	   *end;
-	long long	rounds;
+	uint8_t		buffer[STREAM_MAX];
+	size_t		len;
+	bool		asked;			/* for SCRAM: it has told its nonce */
+	bool		over;			/* it has ended the connection, or the login is behind it */
+} Libpq;
 
-	FUZZ_CHECK(challenge.len < sizeof(text));
-	memcpy(text, challenge.data, challenge.len);
-	text[challenge.len] = '\0';
-	if (strlen(text) != challenge.len)
-		return false;			/* libpq takes no zero in it */
-	at = strrchr(text, ',');
-	if (at == NULL || strncmp(at, ",i=", 3) != 0)
-		return true;
-	rounds = strtoll(at + 3, &end, 10);
-	return end == at + 3 || *end != '\0' || rounds > MAX_ROUNDS;
+static uint8_t nonce[NONCE_LEN];
+
+/* Would this challenge make it compute too long? It looks at the nonce first, then reads the number as strtol() does. */
+static bool
+is_hard(Bytes body)
+{
+	char		text[STREAM_MAX];
+	char	   *at;
+
+	if (body.len < 2 + NONCE_LEN || memcmp(body.data, "r=", 2) != 0 || memcmp(body.data + 2, nonce, NONCE_LEN) != 0)
+		return false;
+	memcpy(text, body.data, body.len);
+	text[body.len] = '\0';
+	if (strlen(text) != body.len || (at = strchr(text, ',')) == NULL || strncmp(at, ",s=", 3) != 0)
+		return false;
+	if ((at = strchr(at + 1, ',')) == NULL || strncmp(at, ",i=", 3) != 0)
+		return false;
+	return (int) strtol(at + 3, NULL, 10) > ROUNDS_MAX;
 }
 
-/* All whole messages of what may be read, up to the one behind which libpq only checks. */
 static void
-read_like_libpq(Bytes in)
+take_authentication(Libpq *libpq, uint32_t code, Bytes body)
 {
-	uint32_t	messages = 0;
-
-	while (in.len >= 5)
+	if (code == 10 && !libpq->asked)
+		libpq->asked = true;
+	else
 	{
-		uint32_t	length = get_u32(in.data + 1);
+		FUZZ_CHECK(!(code == 11 && libpq->asked && is_hard(body)));
+		FUZZ_REACHED("bearable challenges", code == 11 && libpq->asked);
+		libpq->over = true;
+	}
+}
 
-		if (length < 4 || length > in.len - 1)
-			return;
-		if (in.data[0] == 'R' && length >= 8)
+static void
+libpq_receive(Libpq *libpq, Bytes bytes)
+{
+	size_t		at = 0;
+
+	memcpy(libpq->buffer + libpq->len, bytes.data, bytes.len);
+	libpq->len += bytes.len;
+	while (!libpq->over && libpq->len - at >= 9)
+	{
+		uint32_t	length = get_u32(libpq->buffer + at + 1);
+
+		if (libpq->buffer[at] != 'R' || length < 8 || length > 2000)
+			libpq->over = true;
+		else if (libpq->len - at < length + 1)
+			break;
+		else
+			take_authentication(libpq, get_u32(libpq->buffer + at + 5), bytes_of(libpq->buffer + at + 9, length - 8));
+		at += length + 1;
+	}
+	if (!libpq->over)
+	{
+		libpq->len -= at;
+		memmove(libpq->buffer, libpq->buffer + at, libpq->len);
+	}
+}
+
+typedef struct Sender
+{
+	const uint8_t *at;
+	const uint8_t *end;
+	uint32_t	roll;
+	size_t		sent;
+} Sender;
+
+static uint32_t
+roll(Sender *s)
+{
+	s->roll = s->roll * 1664525 + 1013904223;
+	return s->roll >> 16;
+}
+
+/* So much arrives behind what is there; false: nothing can. */
+static bool
+arrive(Sender *s, uint8_t *queue, size_t *len, size_t n, bool asked)
+{
+	size_t		before = *len;
+
+	for (; n > 0 && s->at < s->end && *len + NONCE_LEN < STREAM_MAX / 2 && s->sent + NONCE_LEN < STREAM_MAX; n--)
+	{
+		if (*s->at != 255)
 		{
-			uint32_t	code = get_u32(in.data + 5);
-
-			if (code == 11)
-				FUZZ_CHECK(!is_hard(bytes_of(in.data + 9, length - 8)));
-			FUZZ_REACHED("challenges borne", code == 11);
-			if (code == 11 || code == 0)
-				return;
+			queue[(*len)++] = *s->at;
+			s->sent++;
 		}
-		in = bytes_of(in.data + length + 1, in.len - length - 1);
-		messages++;
-		FUZZ_REACHED("messages before the challenge", messages);
+		else if (asked)
+		{
+			memcpy(queue + *len, nonce, NONCE_LEN);
+			*len += NONCE_LEN;
+			s->sent += NONCE_LEN;
+		}
+		else
+			break;
+		s->at++;
+	}
+	return *len > before;
+}
+
+static void
+play(Sender *s, bool exact, uint8_t cut)
+{
+	ChallengeReader reader = {0};
+	Libpq		libpq = {.len = 0};
+	uint8_t		queue[STREAM_MAX];
+	size_t		len = 0;
+
+	while (!libpq.over && arrive(s, queue, &len, 1 + roll(s) % (cut + 1u), libpq.asked))
+	{
+		Bytes		shown = fuzz_copy(bytes_of(queue, len));
+		ChallengeVerdict verdict = challenge_look(&reader, shown, ROUNDS_MAX, exact);
+
+		fuzz_free(shown);
+		if (verdict == CHALLENGE_WAIT)
+		{
+			FUZZ_CHECK(!exact);
+			continue;
+		}
+		if (verdict != CHALLENGE_PASS)
+			return;
+		/* what comes between the look and the receive */
+		if (!exact)
+			(void) arrive(s, queue, &len, roll(s) % 16, libpq.asked);
+		libpq_receive(&libpq, bytes_of(queue, len));
+		len = 0;
 	}
 }
 
 int
 LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-	FuzzInput	in = {data, data + size};
-	bool		exact = fuzz_u8(&in) & 1;
-	ChallengeReader reader = {0};
-	ChallengeVerdict verdict = CHALLENGE_PASS;
-	size_t		pieces[PIECES];
-	Bytes		stream;
-	size_t		passed = 0;
-	size_t		shown = 0;
+	static const char letters[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+	Sender		s;
 
-	for (int i = 0; i < PIECES; i++)
-		pieces[i] = fuzz_u8(&in);
-	stream = bytes_of(in.at, fuzz_left(&in));
-	for (int i = 0; shown < stream.len && (verdict == CHALLENGE_PASS || verdict == CHALLENGE_WAIT); i++)
-	{
-		ChallengeReader before = reader;
-		size_t		more = i < PIECES ? pieces[i] + 1 : stream.len;
-
-		shown = more < stream.len - shown ? shown + more : stream.len;
-		verdict = challenge_look(&reader, bytes_of(stream.data + passed, shown - passed), MAX_ROUNDS, exact);
-		FUZZ_CHECK(reader.kept_len <= CHALLENGE_MAX && reader.total <= CHALLENGE_LOGIN_MAX);
-		FUZZ_CHECK(!exact || verdict != CHALLENGE_WAIT);
-		if (verdict == CHALLENGE_PASS)
-			passed = shown;
-		else
-			FUZZ_CHECK(memcmp(&before, &reader, sizeof(reader)) == 0);
-	}
-	read_like_libpq(bytes_of(stream.data, passed));
-	FUZZ_REACHED("bytes passed", passed);
+	if (size < 4 || size > STREAM_MAX / 2)
+		return 0;
+	s = (Sender) {.at = data + 4, .end = data + size, .roll = data[1] * 2654435761u + data[3]};
+	for (int i = 0; i < NONCE_LEN; i++)
+		nonce[i] = (uint8_t) letters[(data[2] + i * (data[3] | 1u)) % 64];
+	play(&s, data[0] & 1, data[1]);
 	return 0;
 }
