@@ -243,9 +243,11 @@ link_apply_settings(OriginLink *link, const SettingsVector *vector)
 		link->applying++;
 		from = NULL;
 	}
-	now_in(link, vector);
 	if (vector->count == 0)
+	{
+		now_in(link, vector);
 		return true;
+	}
 	a.e = link_ask_own(link, PURPOSE_SETTINGS);
 	if (a.e == NULL)
 		return false;
@@ -255,6 +257,7 @@ link_apply_settings(OriginLink *link, const SettingsVector *vector)
 	settings_difference(from, vector, apply_one, &a);
 	a.identity = true;
 	settings_difference(from, vector, apply_one, &a);
+	now_in(link, vector);		/* which may be the end of `from` */
 	message_put_named(&link->out, MSG_CLOSE, 'S', bytes_of("", 0));
 	message_put_empty(&link->out, MSG_SYNC);
 	a.failed |= !link_note(a.e, ASK_CLOSE, ASK_FOR_US, 0, 0, NULL) || !link_note(a.e, ASK_SYNC, ASK_FOR_US, 0, 0, NULL);
