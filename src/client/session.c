@@ -553,11 +553,11 @@ watch(ClientSession *s)
 
 /* ---- reading ---- */
 
-/* Statements are wanted whole, to be remembered and understood, while there is memory; everything else may come in pieces. */
+/* Statements are wanted whole, to be remembered and understood; everything else may come in pieces. */
 static size_t
 whole_max(const ClientSession *s, Bytes in)
 {
-	if (!is_full() && !frame_inside(&s->reader) && in.len > 0 && (in.data[0] == MSG_PARSE || in.data[0] == MSG_QUERY))
+	if (!frame_inside(&s->reader) && in.len > 0 && (in.data[0] == MSG_PARSE || in.data[0] == MSG_QUERY))
 		return Max((size_t) hyperpool_max_statement_size * 1024, SESSION_WHOLE_MAX);
 	return SESSION_WHOLE_MAX;
 }
@@ -690,7 +690,8 @@ session_read(ClientSession *s)
 	}
 	if (s->counters)
 		counter_add(s->counters, COUNT_BYTES_FROM_CLIENTS, n);
-	if (s->in.failed)
+	/* a statement whose end has not come would go on growing */
+	if (s->in.failed || (is_full() && buffer_len(&s->in) > SESSION_WHOLE_MAX && wants_messages(s)))
 		session_fatal(s, REFUSE_MEMORY, NULL);
 	return;
 
