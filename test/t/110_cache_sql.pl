@@ -260,7 +260,7 @@ like($err, qr/could not be read|was not read in time/, 'refresh_catalog fails');
 isnt($gateway->sql(q{SELECT facts FROM hyperpool.stat_origins}), 'unknown', 'what was known is not forgotten');
 $gateway->{origin}->start;
 $gateway->sql(q{SELECT hyperpool.refresh_catalog('app', '30s')});
-is($gateway->sql('SELECT facts FROM hyperpool.stat_origins'), 'fresh', 'it is back');
+is($gateway->wait_for('SELECT facts FROM hyperpool.stat_origins', 'fresh'), 'fresh', 'it is back');
 
 # ---- no cache, no statistics ----
 is(Gateway::wait_until(sub { $client->value('SELECT 42') }, '42'), '42', 'clients have their links again');

@@ -63,12 +63,12 @@ relay('drip off');
 	local $gateway->{relay_port} = $origin->port;
 	$gateway->create('near', 'pool_size => 2');
 }
-$gateway->sql("SELECT hyperpool.refresh_catalog('$_')") for qw(app near);
+$gateway->sql("SELECT hyperpool.refresh_catalog('$_', '60s')") for qw(app near);
 relay('deaf', 'reset');
 my $asker = RawClient->new(port => $gateway->{region}->port, user => scalar getpwuid($>), database => 'postgres');
 $asker->ask(q{SELECT hyperpool.refresh_catalog('app')});
 sleep 0.3;
-is(($gateway->try_sql(q{SELECT hyperpool.refresh_catalog('near', '5s')}))[1], '', 'while one origin hangs the catalog of another is read');
+is(($gateway->try_sql(q{SELECT hyperpool.refresh_catalog('near', '30s')}))[1], '', 'while one origin hangs the catalog of another is read');
 is(RawClient::outcome($asker->answer(20)), 'HV000', 'who asks for the one that hangs is told');
 relay('accept');
 is(Gateway::wait_until(sub { ($gateway->try_sql(q{SELECT hyperpool.refresh_catalog('app')}))[1] }, ''), '', 'then it is read again');

@@ -94,8 +94,14 @@ is(enters('127.0.0.2'), 'in', 'and whoever was refused may come');
 
 # ---- who has logged in holds no place, though it waits for its origin ----
 $gateway->sql(q{SELECT hyperpool.alter_origin('app', queue_timeout => '0'); SELECT hyperpool.pause_origin('app')});
-my @waiting = map { $gateway->client(greeting => 0, parameters => { search_path => "s$_" }) } 1 .. 15;
-is($gateway->wait_for(q{SELECT count(*) FROM hyperpool.clients WHERE role = 'app' AND state = 'login'}, '15'), '15', 'fifteen clients of a paused origin wait for its parameters');
+my $in_login = q{SELECT count(*) FROM hyperpool.clients WHERE role = 'app' AND state = 'login'};
+my @waiting;
+while (@waiting < 15)
+{
+	push @waiting, $gateway->client(greeting => 0, parameters => { search_path => 's' . @waiting });
+	$gateway->wait_for($in_login, scalar @waiting);		# their address may have ten that have not shown yet who they are
+}
+is($gateway->sql($in_login), '15', 'fifteen clients of a paused origin wait for its parameters');
 is(logins('logging_in'), '0', 'they hold no place');
 $gateway->sql(q{SELECT hyperpool.resume_origin('app')});
 is(join(' ', map { $_->{done} // 'no' } RawClient::answers(20, @waiting)), join(' ', (1) x 15), 'and are let in when it goes on');

@@ -124,8 +124,6 @@ for my $given (sort keys %given)
 {
 	for my $what (sort keys %session)
 	{
-		# RESET to what was given at login tells of the link's own first: test/wire/known
-		next if $given ne 'nothing' && grep { /RESET|DISCARD|DEFAULT/ } @{ $session{$what} };
 		for my $form ('simple', 'extended')
 		{
 			my ($through, $there) = ($gateway->client(parameters => $given{$given}), $gateway->direct(database => 'app', parameters => $given{$given}));

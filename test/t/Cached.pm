@@ -28,7 +28,7 @@ sub start
 sub at_origin { my ($gateway, $sql) = @_; return $gateway->{origin}->safe_psql('app', "SET ROLE app; $sql"); }
 
 # The gateway learns what was made at the origin.
-sub learn { my ($gateway, $name) = @_; $gateway->sql("SELECT hyperpool.refresh_catalog('" . ($name // 'app') . "')"); return; }
+sub learn { my ($gateway, $name) = @_; $gateway->sql("SELECT hyperpool.refresh_catalog('" . ($name // 'app') . "', '60s')"); return; }
 
 sub counts { my ($gateway, $name) = @_; return split /\|/, $gateway->sql("SELECT $columns FROM hyperpool.stat_origins WHERE origin = '" . ($name // 'app') . "'"); }
 
