@@ -72,6 +72,7 @@ is($gateway->client(database => 'minimal', user => 'busy')->value('SELECT 19'), 
 	my $client = $gateway->client;
 	$gateway->{origin}->safe_psql('postgres', 'ALTER ROLE app CONNECTION LIMIT 0');
 	$gateway->sql(q{SELECT hyperpool.restart_origin('app')});
+	$gateway->wait_for(q{SELECT coalesce(sum(sv_idle + sv_active), 0) FROM hyperpool.pools WHERE origin = 'app'}, '0');
 	is(RawClient::outcome($client->query('SELECT 1')), '53300', 'case 19: no connection is to be had: its client is told so');
 	$gateway->{origin}->safe_psql('postgres', 'ALTER ROLE app CONNECTION LIMIT -1');
 	is(Gateway::wait_until(sub { RawClient::outcome($client->query('SELECT 2')) }, '2', 30), '2', 'case 19: and is served when there is one, without coming anew');
