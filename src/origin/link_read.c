@@ -268,6 +268,21 @@ on_no_data(OriginLink *link, LinkExchange *e)
 		link_break(link, "08006", "its client sends no copy data");
 }
 
+/* One that is too long to be had whole passes as it is. */
+static void
+take_error(OriginLink *link, LinkExchange *e, const Frame *frame, const Ask *ask, bool first, Run *run)
+{
+	if (frame->last)
+	{
+		run_deliver(e, run);
+		pass_error(link, e, frame, ask, first);
+		return;
+	}
+	link->piece_passes = true;
+	run_extend(run, frame->raw);
+	e->failed = true;
+}
+
 /* One message (or its first piece) that answers the exchange at the head. False: the link is broken. */
 static bool
 on_answer(OriginLink *link, const Frame *frame, Run *run)
@@ -309,17 +324,7 @@ on_answer(OriginLink *link, const Frame *frame, Run *run)
 			note_shape(e, frame);
 			break;
 		case ANSWER_PASS_ERROR:
-			if (!frame->last)
-			{
-				link->piece_passes = true;
-				run_extend(run, frame->raw);
-				e->failed = true;
-			}
-			else
-			{
-				run_deliver(e, run);
-				pass_error(link, e, frame, &ask, first);
-			}
+			take_error(link, e, frame, &ask, first, run);
 			if (answered)
 				link_not_fulfilled(e, &ask, OUTCOME_FAILED);
 			break;
