@@ -276,7 +276,8 @@ undo(ClientSession *s, SessionNote *note, LinkOutcome outcome)
 
 /*
  * The statement looks otherwise than this client was told, because DDL has come between: as on a direct connection it fails. What
- * has been sent behind it must not be seen; what it may have done must not last, so an autocommit write is let pass.
+ * has been sent behind it must not be seen; what it may have done must not last, so an autocommit write is let pass. Not so a read of which it is only not known that it writes
+ * nothing, as of a table that has just been made: its client would decode rows of another shape.
  */
 static void
 refuse_shape(ClientSession *s, LinkExchange *e)
@@ -606,7 +607,7 @@ on_end(ClientSession *s, LinkExchange *e)
 static bool
 outcome_unknown(const LinkExchange *e, const LinkNews *news)
 {
-	return !news->unsent && (e->effects & (EFFECT_WRITES | EFFECT_END | EFFECT_UNKNOWN));
+	return !news->unsent && (e->effects & (EFFECT_WRITES | EFFECT_PERHAPS | EFFECT_END | EFFECT_UNKNOWN));
 }
 
 void

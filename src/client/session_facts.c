@@ -268,7 +268,7 @@ uint32
 session_effects_by_proof(const ClientSession *s, uint32 effects, const Proof *proof)
 {
 	if (proof && proof->dirties)
-		effects |= proof->writes == WRITES_ANYTHING ? EFFECT_DIRTY | EFFECT_WRITES : EFFECT_DIRTY;
+		effects |= proof->writes == WRITES_ANYTHING ? EFFECT_DIRTY | EFFECT_PERHAPS : EFFECT_DIRTY;
 	if (proof && proof->clean && (effects & EFFECT_DIRTY) && session_facts_state(s) == FACTS_FRESH)
 		effects &= ~EFFECT_DIRTY;
 	return effects;

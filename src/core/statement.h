@@ -25,7 +25,8 @@ typedef enum StatementEffect
 	EFFECT_COPY = 1 << 8,		/* COPY … FROM STDIN or TO STDOUT */
 	EFFECT_LOCKS = 1 << 9,		/* may wait for another session: locking clauses, LOCK, advisory locks, DDL */
 	EFFECT_UNKNOWN = 1 << 10,	/* not parsed (too long, other grammar, unsafe encoding): assume all that cannot be seen */
-	EFFECT_RESETS = 1 << 11		/* beside SETTINGS or UNBIND: RESET, SET TO DEFAULT, DISCARD ALL: a setting becomes what it was at login */
+	EFFECT_RESETS = 1 << 11,	/* beside SETTINGS or UNBIND: RESET, SET TO DEFAULT, DISCARD ALL: a setting becomes what it was at login */
+	EFFECT_PERHAPS = 1 << 12	/* may change data, for all that is known of what stands behind its names; not a matter of the text */
 } StatementEffect;
 
 typedef enum StatementKind

@@ -211,6 +211,26 @@ for my $step ([ 'ALTER TABLE shape ADD COLUMN more int DEFAULT 5', "1|one|5" ], 
 	$readers[5]->query('ROLLBACK');
 }
 
+# of a table that has just been made it is not known yet that to read it writes nothing: no reason to let rows of another shape pass
+my ($maker, $holder) = map { $gateway->client(database => 'two') } 1 .. 2;
+my @of_fresh;
+for my $n (1 .. 12)
+{
+	$maker->query("CREATE TABLE fresh_$n (i int); INSERT INTO fresh_$n VALUES (1)");
+	$maker->put_raw(parse('fresh', "SELECT * FROM fresh_$n WHERE i = \$1") . describe('fresh') . $sync);
+	$maker->answer;
+	$holder->query('BEGIN; SELECT 1') if $n % 2;		# perhaps it has the link on which that is prepared
+	$maker->query("ALTER TABLE fresh_$n ADD COLUMN t text");
+	$holder->query('BEGIN; SELECT 1') if $n % 2 == 0;
+	$maker->put_raw(bind_to('fresh', 1) . $execute . $sync);
+	push @of_fresh, RawClient::outcome($maker->answer);
+	$holder->query('COMMIT');
+	$maker->put_raw(close_of('fresh') . $sync);
+	$maker->answer;
+}
+is("@of_fresh", join(' ', ('0A000') x 12), 'case 13: a table made a moment ago, too');
+$_->terminate for $maker, $holder;
+
 # ---- case 18: the client goes at a byte of its login, of its request, of a large answer; from the origin and from the cache ----
 my $large = q{SELECT repeat('x', 1000) FROM kv a, kv b LIMIT 1000};    # 1 MB
 my $endless = q{SELECT repeat('x', 1000), pg_sleep(0.001) FROM generate_series(1, 1000000)};
