@@ -639,6 +639,7 @@ session_forget_asked(ClientSession *s)
 	buffer_free(&s->asked);
 	s->asked_whole = false;
 	s->repeats = 0;
+	s->lost_at = 0;
 	s->moves = 0;
 	s->alone = false;
 }
@@ -659,6 +660,24 @@ session_put_back_asked(ClientSession *s)
 
 #define REPEATS_MAX	2
 
+/* What breaks one link mostly breaks all that are open by then, one after the other. Only one opened since says something about the statement. */
+static bool
+is_another_loss(const ClientSession *s, const OriginLink *link)
+{
+	return link_opened_at(link) >= s->lost_at;
+}
+
+void
+session_count_repeat(ClientSession *s, const OriginLink *link)
+{
+	if (is_another_loss(s, link))
+	{
+		s->repeats++;
+		s->lost_at = reactor_now(session_reactor);
+	}
+	counter_add(s->counters, COUNT_REPEATED, 1);
+}
+
 /*
  * A plain read outside a transaction of which the client has not seen a byte: it is asked again, with the client's own bytes put back in front of
  * what it has sent since. Whatever its asks had noted was undone when they were dropped. Not when an administrator has ended the backend that
@@ -667,8 +686,9 @@ session_put_back_asked(ClientSession *s)
 bool
 session_may_repeat(const ClientSession *s, const LinkExchange *e, const LinkNews *news)
 {
-	if (!s->asked_whole || s->timed_out || s->cancelled || e->x.begun || e->failed || e->muted || e->x.phase != EXCHANGE_CLOSED || s->repeats >= REPEATS_MAX ||
-		s->state != SESSION_RELAYING || frame_inside(&s->reader))
+	if (!s->asked_whole || s->timed_out || s->cancelled || e->x.begun || e->failed || e->muted || e->x.phase != EXCHANGE_CLOSED || s->state != SESSION_RELAYING || frame_inside(&s->reader))
+		return false;
+	if (s->repeats >= REPEATS_MAX && is_another_loss(s, e->link))
 		return false;
 	if (news->unsent)
 		return true;
@@ -680,8 +700,7 @@ repeat(ClientSession *s, LinkExchange *e, const LinkNews *news)
 {
 	if (!session_may_repeat(s, e, news) || !session_put_back_asked(s))
 		return false;
-	s->repeats++;
-	counter_add(s->counters, COUNT_REPEATED, 1);
+	session_count_repeat(s, e->link);
 	return true;
 }
 

@@ -86,7 +86,8 @@ typedef struct ClientSession
 	bool		utf8;			/* names in it are as in the origin's catalog, beyond ASCII too */
 	uint16		inflight;		/* exchanges asked and not ended */
 	bool		asked_whole;	/* `asked` holds all of the exchange */
-	uint8		repeats;		/* how often it was asked again */
+	uint8		repeats;		/* how often a link was lost with it; links that were there at a loss already count as that one */
+	int64		lost_at;		/* the last of these losses */
 	uint8		moves;			/* how often it was asked elsewhere, as it stood behind one that stood still */
 	bool		riding;			/* `link` is shared: it is where its exchanges are, but not held */
 	bool		ride_parses;	/* one of them holds a Parse */
@@ -386,6 +387,7 @@ extern void session_refuse_next(ClientSession *s, Refusal refusal, const char *a
 extern void session_forget_asked(ClientSession *s);
 extern bool session_put_back_asked(ClientSession *s);	/* in front of `in`; false: no memory */
 extern bool session_may_repeat(const ClientSession *s, const LinkExchange *e, const LinkNews *news);
+extern void session_count_repeat(ClientSession *s, const OriginLink *link);	/* what was on it is about to be asked again */
 extern void session_put_loss(ClientSession *s, LinkExchange *e, const LinkNews *news);	/* the error that says so, and ReadyForQuery, to whom it is owed */
 extern void session_unbind(ClientSession *s);
 extern void session_note_parameters(ClientSession *s);	/* what the origin has reported about how SQL is to be read */

@@ -446,8 +446,8 @@ session_ride_lost(ClientSession *s, LinkExchange *e, const LinkNews *news)
 	}
 	if (session_may_repeat(s, e, news))
 	{
-		s->repeats++;
-		session_ride_again(s);
+		session_count_repeat(s, e->link);
+		ask_again(s);
 		return;
 	}
 	session_ride_unpark(s);

@@ -304,6 +304,8 @@ pool_link_gone(PoolLink *l)
 		pool->tries_again = pool_tries_again(pool, l);
 		pool_open_failed(pool, sqlstate, text);
 	}
+	else if (was == PLACE_IDLE || was == PLACE_BUSY || was == PLACE_SHARED || was == PLACE_RESETTING)
+		pool_link_lost(pool);
 	l->next = gone_links;
 	gone_links = l;
 	pools_sweep_soon();

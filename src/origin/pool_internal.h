@@ -174,7 +174,8 @@ struct LinkPool
 	/* opening (pool_open.c) */
 	int64		backoff;		/* the last one, 0 = the last attempt went well */
 	int64		retry_at;		/* nothing is opened before */
-	bool		tries_again;	/* nobody is told before the next attempt: the first failure since all was well, and a quick one; or another place may answer */
+	bool		tries_again;	/* nobody is told before the next attempt: the first failure since all was well, and a quick one; or a link in use has just broken; or another place may answer */
+	int64		lost_at;		/* when one in use broke, 0 = none has */
 	int64		hung_since;		/* places have not answered in a row since the first attempt, begun then; 0 = none */
 	int64		addresses_asked;	/* since when they are missing, 0 = they are not */
 	char		failure_state[6];
@@ -268,6 +269,7 @@ extern void pool_open_for_waiters(LinkPool *pool);
 extern void pool_open_for_riders(LinkPool *pool);
 extern void pool_open_minimum(LinkPool *pool);
 extern void pool_opened(PoolLink *l);
+extern void pool_link_lost(LinkPool *pool);	/* one that was in use */
 extern bool pool_tries_again(LinkPool *pool, const PoolLink *l);	/* this one could not be opened: may those who wait wait for another attempt? */
 extern void pool_open_failed(LinkPool *pool, const char *sqlstate, const char *text);
 extern bool pool_is_unreachable(const LinkPool *pool);	/* in back-off, and nothing else to wait for */

@@ -60,9 +60,18 @@ pool_open_failed(LinkPool *pool, const char *sqlstate, const char *text)
 }
 
 /*
- * May another place answer? Each gets its part of connect_timeout, so that all have been tried when that is over; then those who wait are told. What has broken all links may have
- * broken one that was just being opened as well: that one is tried again, too.
+ * A link that was in use has broken: whoever waits, or comes to wait because of it, waits for one that is opened since. What has broken it may have broken those
+ * that are just being opened as well, and that is no answer to whether the origin can be reached now.
  */
+void
+pool_link_lost(LinkPool *pool)
+{
+	pool->lost_at = pools_now();
+	pool->retry_at = Min(pool->retry_at, pool->lost_at + POOL_BACKOFF_MIN_US);
+	pool->tries_again = true;
+}
+
+/* May another place answer? Each gets its part of connect_timeout, so that all have been tried when that is over; then those who wait are told. */
 bool
 pool_tries_again(LinkPool *pool, const PoolLink *l)
 {
@@ -71,6 +80,8 @@ pool_tries_again(LinkPool *pool, const PoolLink *l)
 	if (!link_hung(l->link))
 	{
 		pool->hung_since = 0;
+		if (l->opened_at <= pool->lost_at)
+			return true;
 		return pool->backoff == 0 && now - l->opened_at < SECOND_US;
 	}
 	if (pool->hung_since == 0)
