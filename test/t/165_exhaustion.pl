@@ -65,8 +65,9 @@ is($crowd->{closed}, 0, 'no files: no client is thrown out');
 nothing_is_left($gateway, 'no files', $descriptors);
 
 my @fat;
-# ---- the system gives no more memory, long before worker_memory is reached ----
-for my $room (8, 2, 0)
+# ---- the system gives no more memory, long before worker_memory is reached; a sanitizer ends a process that has no memory for itself ----
+note 'malloc fails: left out, for the sanitizer needs memory of its own' if $ENV{CHECKER_LOGS};
+for my $room ($ENV{CHECKER_LOGS} ? () : (8, 2, 0))
 {
 	my ($size) = slurp_file("/proc/$worker/status") =~ /^VmSize:\s+(\d+)/m;
 	$crowd = Faults->new($gateway, clients => 8, first => 100 + 10 * $room);
