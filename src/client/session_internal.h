@@ -87,7 +87,6 @@ typedef struct ClientSession
 	uint16		inflight;		/* exchanges asked and not ended */
 	bool		asked_whole;	/* `asked` holds all of the exchange */
 	uint8		repeats;		/* how often a link was lost with it; links that were there at a loss already count as that one */
-	int64		lost_at;		/* the last of these losses */
 	uint8		moves;			/* how often it was asked elsewhere, as it stood behind one that stood still */
 	bool		riding;			/* `link` is shared: it is where its exchanges are, but not held */
 	bool		ride_parses;	/* one of them holds a Parse */
@@ -119,6 +118,7 @@ typedef struct ClientSession
 	OriginLink *link;
 	LinkExchange *tail;			/* the newest exchange, while it is not done */
 	PoolWaiter	waiter;
+	int64		lost_at;		/* the last loss that `repeats` counts */
 	int64		active_since;	/* the link was taken */
 	int64		heard_at;		/* its last message was taken */
 	int64		answered_at;	/* its last exchange ended, or the first of a row began */
