@@ -63,7 +63,9 @@ UNIT_CC     ?= $(CC)
 UNIT_SANITIZE = $(eval UNIT_SANITIZE := $(shell mkdir -p $(BUILD) && echo 'int main(void){return 0;}' > $(BUILD)/probe.c && \
 	$(UNIT_CC) -fsanitize=address,undefined $(BUILD)/probe.c -o $(BUILD)/probe 2>/dev/null && $(BUILD)/probe 2>/dev/null && \
 	echo -fsanitize=address,undefined -fno-sanitize-recover=undefined))$(UNIT_SANITIZE)
-UNIT_CFLAGS = -std=gnu11 -g -O1 -fno-omit-frame-pointer -Wall -Wextra $(WERROR) $(UNIT_SANITIZE) -Isrc -Itest/unit -MMD -MP
+# What is not initialised is never 0 by chance (gcc 12, clang 8).
+UNIT_PATTERN = $(eval UNIT_PATTERN := $(shell $(UNIT_CC) -ftrivial-auto-var-init=pattern -E -x c /dev/null >/dev/null 2>&1 && echo -ftrivial-auto-var-init=pattern))$(UNIT_PATTERN)
+UNIT_CFLAGS = -std=gnu11 -g -O1 -fno-omit-frame-pointer -Wall -Wextra $(WERROR) $(UNIT_SANITIZE) $(UNIT_PATTERN) -Isrc -Itest/unit -MMD -MP
 UNIT_OBJS   = $(patsubst src/%.c,$(BUILD)/unit/%.o,$(wildcard src/core/*.c src/net/*.c))
 UNIT_TESTS  = $(patsubst test/unit/%.c,$(BUILD)/unit/%,$(wildcard test/unit/test_*.c))
 
