@@ -207,20 +207,36 @@ facts_wanted_at(int slot)
 	return s != NULL ? (int64) pg_atomic_read_u64(&s->wanted_at) : 0;
 }
 
+/* Under one lock: a slot that is adopted only now must not lose why the first look at its origin failed. */
+static void
+end_look(FactsSlot *s, Oid origin, const char *failure)
+{
+	LWLockAcquire(&facts_shared->lock, LW_EXCLUSIVE);
+	adopt(s, origin);
+	strlcpy(s->failure, failure, FAILURE_SIZE);
+	LWLockRelease(&facts_shared->lock);
+}
+
 void
-facts_looked(int slot, Oid origin, int64 now, bool well)
+facts_looked(int slot, Oid origin, int64 now)
 {
 	FactsSlot  *s = slot_at(slot);
 
 	if (s == NULL)
 		return;
-	LWLockAcquire(&facts_shared->lock, LW_EXCLUSIVE);
-	adopt(s, origin);
-	/* why there is no image is still true after a look that went well */
-	if (well && s->image_size > 0)
-		s->failure[0] = '\0';
-	LWLockRelease(&facts_shared->lock);
-	pg_atomic_write_u64(well ? &s->looked_at : &s->failed_at, (uint64) now);
+	end_look(s, origin, "");
+	pg_atomic_write_u64(&s->looked_at, (uint64) now);
+}
+
+void
+facts_failed(int slot, Oid origin, int64 now, const char *failure)
+{
+	FactsSlot  *s = slot_at(slot);
+
+	if (s == NULL)
+		return;
+	end_look(s, origin, failure);
+	pg_atomic_write_u64(&s->failed_at, (uint64) now);
 }
 
 uint64
@@ -258,18 +274,6 @@ facts_refresh_is_done(int slot, uint64 ticket)
 	FactsSlot  *s = slot_at(slot);
 
 	return s != NULL && pg_atomic_read_u64(&s->refresh_done) >= ticket;
-}
-
-void
-facts_set_failure(int slot, const char *text)
-{
-	FactsSlot  *s = slot_at(slot);
-
-	if (s == NULL)
-		return;
-	LWLockAcquire(&facts_shared->lock, LW_EXCLUSIVE);
-	strlcpy(s->failure, text, FAILURE_SIZE);
-	LWLockRelease(&facts_shared->lock);
 }
 
 void

@@ -32,7 +32,8 @@ typedef enum FactsState
 extern FactsState facts_state(int slot, Oid origin, int64 now);	/* now: CLOCK_MONOTONIC, microseconds */
 extern void facts_want(int slot, int64 now);	/* cheap: writes at most once a second. True work is the scout's; the caller wakes it when the state was not FRESH */
 extern int64 facts_wanted_at(int slot);
-extern void facts_looked(int slot, Oid origin, int64 now, bool well);	/* the scout: a look has ended */
+extern void facts_looked(int slot, Oid origin, int64 now);	/* the scout: a look has ended well */
+extern void facts_failed(int slot, Oid origin, int64 now, const char *failure); /* it has not, and why */
 /*
  * Something was committed that may have been DDL: what is known of that database, by whatever origin, counts no more until the scout has looked again. Called before
  * its versions are settled. The caller wakes the scout.
@@ -45,8 +46,7 @@ extern uint64 facts_ask_refresh(int slot);
 extern uint64 facts_refresh_asked(int slot);
 extern void facts_refresh_done(int slot, uint64 ticket);
 extern bool facts_refresh_is_done(int slot, uint64 ticket);
-/* What the last look said if it failed ("" = well); for views. */
-extern void facts_set_failure(int slot, const char *text);
+/* Why the last look failed ("" = it went well); for views. */
 extern void facts_get_failure(int slot, char *text, Size size);
 
 /* Which database it is: known even where nothing else is. False: not known. The five fixed slots of host/versions. */

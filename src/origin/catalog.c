@@ -232,6 +232,12 @@ watch_fail(CatalogWatch *w, int64 now, const char *text, const char *hint)
 	char		line[512];
 	int64		most = is_wanted(w, now) || has_doubts(w) ? BACKOFF_MAX : BACKOFF_UNWANTED;
 
+	/* of an origin that has been dropped: the slot, and who asks for a look, may be another's */
+	if (w->ended != PG_INT64_MAX)
+	{
+		watch_close(w);
+		return;
+	}
 	/* the text is libpq's own, in memory that closing frees */
 	strlcpy(line, text, sizeof(line));
 	line[strcspn(line, "\n")] = '\0';
@@ -240,9 +246,7 @@ watch_fail(CatalogWatch *w, int64 now, const char *text, const char *hint)
 		forget_facts(w);
 	watch_close(w);
 	say_failure(w, line, hint);
-	facts_set_failure(w->slot, line);
-	if (w->oid != InvalidOid)
-		facts_looked(w->slot, w->oid, now, false);
+	facts_failed(w->slot, w->oid, now, line);
 	finish_ticket(w);
 	w->backoff = w->backoff == 0 ? BACKOFF_MIN : Min(w->backoff * 2, most);
 	w->retry_at = now + w->backoff;
@@ -521,9 +525,8 @@ look_well(CatalogWatch *w, const DirectoryOrigin *origin)
 	if (w->failing)
 		ereport(LOG, (errcode(ERRCODE_SUCCESSFUL_COMPLETION), errmsg("hyperpool: the catalog of origin \"%s\" can be read again", w->name)));
 	w->failing = false;
-	facts_set_failure(w->slot, "");
 	/* as of when it was asked, not of when the answer came */
-	facts_looked(w->slot, w->oid, w->look_began, true);
+	facts_looked(w->slot, w->oid, w->look_began);
 	w->cleared = w->suspicions;
 	facts_cleared(w->slot, w->suspicions);
 	finish_ticket(w);

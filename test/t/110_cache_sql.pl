@@ -252,7 +252,11 @@ is(explained('SELECT * FROM later', 'cacheable, relations'), 't|{public.later}',
 $gateway->alter(q{max_age => '1s', stale_if_error => '1h'});
 settle();
 $client->value($people);
+$gateway->sql("SELECT hyperpool.create_origin('unread', '" . $gateway->connection_string . "', allow_trust => true)");
 $gateway->{origin}->stop('immediate');
+($out, $err) = $gateway->try_sql(q{SELECT hyperpool.refresh_catalog('unread', '60s')});
+like($err, qr/could not be read/, 'refresh_catalog fails where the very first look at an origin does');
+$gateway->sql(q{SELECT hyperpool.drop_origin('unread')});
 sleep 1.2;
 is(Gateway::wait_until(sub { $client->value($people) }, 'Ada', 30), 'Ada', 'stale_if_error: an old entry is better than none');
 ($out, $err) = $gateway->try_sql(q{SELECT hyperpool.refresh_catalog('app', '5s')});
