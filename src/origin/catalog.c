@@ -516,7 +516,7 @@ ask_doubts(CatalogWatch *w, int64 now)
 /* ---- what the answers mean: a look ---- */
 
 static void
-look_well(CatalogWatch *w, const DirectoryOrigin *origin)
+look_well(CatalogWatch *w, int64 now)
 {
 	w->looking = false;
 	w->backoff = 0;
@@ -525,10 +525,9 @@ look_well(CatalogWatch *w, const DirectoryOrigin *origin)
 	if (w->failing)
 		ereport(LOG, (errcode(ERRCODE_SUCCESSFUL_COMPLETION), errmsg("hyperpool: the catalog of origin \"%s\" can be read again", w->name)));
 	w->failing = false;
-	/* as of when it was asked, not of when the answer came */
-	facts_looked(w->slot, w->oid, w->look_began);
 	w->cleared = w->suspicions;
-	facts_cleared(w->slot, w->suspicions);
+	if (facts_looked(w->slot, w->oid, w->look_began, now, w->suspicions))
+		cancel_wake_workers();
 	finish_ticket(w);
 }
 
@@ -609,10 +608,8 @@ look_answered(CatalogWatch *w, const DirectoryOrigin *origin, int64 now)
 		return;
 	}
 	take_identity(w, now);
-	if (!(is_used(origin) || w->ticket > w->tickets_done))
-		look_well(w, origin);
-	else if (!print_is_due(w, now))
-		look_well(w, origin);
+	if (!(is_used(origin) || w->ticket > w->tickets_done) || !print_is_due(w, now))
+		look_well(w, now);
 	else if (w->has_print && !w->read_again)
 		ask_print(w, now);
 	else
@@ -631,7 +628,7 @@ note_sum(CatalogWatch *w)
 }
 
 static void
-print_answered(CatalogWatch *w, const DirectoryOrigin *origin, int64 now)
+print_answered(CatalogWatch *w, int64 now)
 {
 	w->print_cost = now - w->asked_at;
 	if (w->fresh_print.all != w->print.all)
@@ -640,7 +637,7 @@ print_answered(CatalogWatch *w, const DirectoryOrigin *origin, int64 now)
 		return;
 	}
 	note_sum(w);
-	look_well(w, origin);
+	look_well(w, now);
 }
 
 /*
@@ -676,7 +673,7 @@ read_answered(CatalogWatch *w, const DirectoryOrigin *origin, int64 now)
 	catalog_read_free(w->read);
 	w->read = NULL;
 	note_sum(w);
-	look_well(w, origin);
+	look_well(w, now);
 }
 
 static void
@@ -700,7 +697,7 @@ answered(CatalogWatch *w, const DirectoryOrigin *origin, int64 now)
 	else if (w->question == ASK_LOOK)
 		look_answered(w, origin, now);
 	else if (w->question == ASK_PRINT)
-		print_answered(w, origin, now);
+		print_answered(w, now);
 	else
 		read_answered(w, origin, now);
 }
