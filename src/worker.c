@@ -36,6 +36,7 @@
 #include "pgstat.h"
 #include "postmaster/bgworker.h"
 #include "postmaster/interrupt.h"
+#include "storage/fd.h"
 #include "storage/ipc.h"
 #include "storage/latch.h"
 #include "storage/lwlock.h"
@@ -216,6 +217,8 @@ recover(MemoryContext context, ResourceOwner owner)
 	LWLockReleaseAll();
 	if (IsTransactionState())
 		AbortCurrentTransaction();
+	/* a file of the server's own code, the configuration's for one */
+	AtEOXact_Files(false);
 	MemoryContextSwitchTo(context);
 	CurrentResourceOwner = owner;
 	RESUME_INTERRUPTS();

@@ -649,6 +649,9 @@ session_put_back_asked(ClientSession *s)
 {
 	Bytes		rest = buffer_view(&s->in);
 
+	/* its messages are being taken out of there: the link broke under them, for want of memory */
+	if (s->consuming)
+		return false;
 	buffer_put(&s->asked, rest.data, rest.len);
 	if (s->asked.failed)
 		return false;

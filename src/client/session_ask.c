@@ -46,7 +46,8 @@ session_note_free(SessionNote *note)
 void
 session_free_note(void *note)
 {
-	session_note_free(note);
+	if (note)
+		session_note_free(note);
 }
 
 /* ---- beginning an exchange ---- */
@@ -648,15 +649,14 @@ first_piece(ClientSession *s, const Frame *frame)
 		return answer_refused(s, frame);
 	if (s->tail == NULL && s->link && s->inflight == 0 && answer_gateway(s, frame))
 		return STEP_TAKEN;
-	if (s->tail == NULL || verdict == ASK_NEXT)
+	step = s->tail == NULL || verdict == ASK_NEXT ? begin_exchange(s, frame->type) : STEP_TAKEN;
+	if (step == STEP_TAKEN)
 	{
-		step = begin_exchange(s, frame->type);
-		if (step != STEP_TAKEN)
-			return step;
+		s->heard_at = reactor_now(session_reactor);
+		remember_asked(s, frame);
+		step = forward_by_type(s, frame);
 	}
-	s->heard_at = reactor_now(session_reactor);
-	remember_asked(s, frame);
-	step = forward_by_type(s, frame);
+	/* the message is lost: nobody would answer it */
 	if (step == STEP_GONE && !s->closing)
 		session_fatal(s, REFUSE_MEMORY, NULL);
 	return step;

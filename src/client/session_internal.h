@@ -196,7 +196,6 @@ extern void session_login_init(void);
 extern bool session_login_begin(ClientSession *s, const struct sockaddr_storage *from, bool local);
 extern void session_login_step(ClientSession *s, int events);
 extern void session_login_link(ClientSession *s, OriginLink *link); /* the pool's news while STARTING */
-extern void session_login_news(LinkExchange *e, const LinkNews *news);
 extern void session_login_late(ClientSession *s);	/* its timer has gone off */
 extern void session_login_end(ClientSession *s);
 

@@ -394,14 +394,54 @@ ask_parameters(ClientSession *s)
 
 /* ---- authenticated ---- */
 
+/* The vector of what it has asked for. False: refused. */
+static bool
+take_vector(ClientSession *s)
+{
+	const char *encoding;
+
+	s->settings = settings_intern(pools_settings(), &s->login->settings);
+	if (s->settings == NULL)
+	{
+		refuse(s, REFUSE_TOO_MANY_SETTINGS, NULL);
+		return false;
+	}
+	s->startup_settings = s->settings;
+	settings_ref(s->startup_settings);
+	encoding = settings_get(s->settings, "client_encoding");
+	s->safe_encoding = encoding == NULL || analyze_encoding_is_safe(encoding);
+	return true;
+}
+
+/* The links it may have. False: refused. */
+static bool
+take_pool(ClientSession *s, const DirectoryOrigin *origin)
+{
+	const DirectoryCredential *credential = directory_credential(session_directory, origin, s->role);
+
+	s->pool = credential ? pool_of(origin, credential) : NULL;
+	if (s->pool == NULL)
+		refuse(s, credential ? REFUSE_TOO_MANY_POOLS : REFUSE_NO_CREDENTIAL, origin->name);
+	return s->pool != NULL;
+}
+
+static void
+show_client(ClientSession *s, const DirectoryOrigin *origin)
+{
+	client_row_begin_change(s->row);
+	client_row_set_role(s->row, s->role);
+	s->row->origin_slot = origin->slot;
+	s->row->tls = transport_is_tls(&s->transport);
+	strlcpy(s->row->application_name, s->login->application_name, NAMEDATALEN);
+	client_row_end_change(s->row);
+}
+
 static void
 let_in(ClientSession *s)
 {
 	SessionLogin *login = s->login;
 	/* looked up again: the directory may have been replaced while the client was thinking */
 	const DirectoryOrigin *origin = directory_origin(session_directory, bytes_str(login->database));
-	const DirectoryCredential *credential;
-	const char *encoding;
 
 	leave_backlog(login);
 	leave_address(login);
@@ -424,34 +464,9 @@ let_in(ClientSession *s)
 		refuse(s, REFUSE_NO_RIGHT, origin->name);
 		return;
 	}
-	credential = directory_credential(session_directory, origin, s->role);
-	s->settings = settings_intern(pools_settings(), &login->settings);
-	if (s->settings == NULL)
-	{
-		refuse(s, REFUSE_TOO_MANY_SETTINGS, NULL);
+	if (!take_vector(s) || !take_pool(s, origin))
 		return;
-	}
-	s->startup_settings = s->settings;
-	settings_ref(s->startup_settings);
-	encoding = settings_get(s->settings, "client_encoding");
-	s->safe_encoding = encoding == NULL || analyze_encoding_is_safe(encoding);
-	if (credential == NULL)
-	{
-		refuse(s, REFUSE_NO_CREDENTIAL, origin->name);
-		return;
-	}
-	s->pool = pool_of(origin, credential);
-	if (s->pool == NULL)
-	{
-		refuse(s, REFUSE_TOO_MANY_POOLS, origin->name);
-		return;
-	}
-	client_row_begin_change(s->row);
-	client_row_set_role(s->row, s->role);
-	s->row->origin_slot = origin->slot;
-	s->row->tls = transport_is_tls(&s->transport);
-	strlcpy(s->row->application_name, login->application_name, NAMEDATALEN);
-	client_row_end_change(s->row);
+	show_client(s, origin);
 	identity_end(login->identity);
 	login->identity = NULL;
 	ask_parameters(s);

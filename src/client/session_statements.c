@@ -277,7 +277,10 @@ parse_unnamed(ClientSession *s, const Frame *frame, Statement *statement)
 	s->unnamed_in = s->tail;
 	memset(&s->unnamed_shape, 0, sizeof(s->unnamed_shape));
 	if (!parse_renamed(s, statement, &done))
+	{
+		session_free_note(what);
 		return STEP_GONE;
+	}
 	link_set_unnamed(s->link, statement);
 	if (!session_note_ask(s, ASK_PARSE, ASK_FOR_CLIENT, 0, what))
 		return STEP_GONE;
@@ -343,11 +346,16 @@ parse_named(ClientSession *s, const ParseMessage *m, Statement *statement)
 
 	if (what == NULL || !names_put(&s->names, m->name, statement))
 	{
+		statement_unref(pools_statements(), statement);
+		session_free_note(what);
 		session_fatal(s, REFUSE_MEMORY, NULL);
 		return STEP_GONE;
 	}
 	if (!name_for_parse(s, statement, buf, &name, &number))
+	{
+		session_free_note(what);
 		return STEP_GONE;
+	}
 	message_put_parse(link_outbound(s->link), name, m->text, m->types);
 	link_flush(s->link);
 	counter_add(s->counters, COUNT_LINK_PARSES, 1);

@@ -87,7 +87,7 @@ names_give_back(StatementNames *map)
 bool
 names_put(StatementNames *map, Bytes name, Statement *s)
 {
-	StatementName entry;
+	StatementName entry = {0};
 
 	entry.name = bytes_copy(name);
 	if (entry.name == NULL)
@@ -100,7 +100,6 @@ names_put(StatementNames *map, Bytes name, Statement *s)
 	entry.name_len = name.len;
 	entry.hash = digest_of(name).lo;
 	entry.statement = s;
-	entry.shape.known = false;
 	map->names[names_slot(map, name, entry.hash)] = entry;
 	map->count++;
 	return true;

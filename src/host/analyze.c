@@ -858,13 +858,6 @@ analyze_facts(Statement *statement, bool safe_encoding)
 	return &statement->facts;
 }
 
-void
-analyze_statement(Statement *statement, bool safe_encoding)
-{
-	if (analyze_facts(statement, safe_encoding) == &unknown_facts && !statement->facts.known)
-		statement->facts.effects = EFFECTS_UNSEEN;
-}
-
 bool
 analyze_encoding_is_safe(const char *client_encoding)
 {

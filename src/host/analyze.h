@@ -13,16 +13,9 @@
 #define ANALYZE_MAX_TEXT	65536	/* longer texts are EFFECT_UNKNOWN */
 
 /*
- * Fills statement->facts once (facts.known). safe_encoding: the session's client_encoding has no multi-byte character
- * with an ASCII trail byte, and standard_conforming_strings is on; otherwise only a text that reads alike everywhere
- * (ASCII without a backslash) is parsed, and of another nothing is remembered: facts.known stays false, and effects
- * say EFFECT_UNKNOWN unless a safe session has filled them in.
- */
-extern void analyze_statement(Statement *statement, bool safe_encoding);
-
-/*
- * The facts of the statement as they hold for a session: the remembered ones, filled in if need be, or unknown facts
- * when this session may not rely on them. Valid as long as the statement. What a session asks before acting.
+ * The facts of the statement as they hold for a session: the remembered ones, filled in once (facts.known), or unknown facts when this session may not rely on
+ * them. safe_encoding: its client_encoding has no multi-byte character with an ASCII trail byte, and standard_conforming_strings is on; otherwise only a text
+ * that reads alike everywhere (ASCII without a backslash) is parsed, and of another nothing is remembered. Valid as long as the statement.
  */
 extern const StatementFacts *analyze_facts(Statement *statement, bool safe_encoding);
 

@@ -194,67 +194,6 @@ counters_started_at(void)
 
 /* ---- counters of an origin ---- */
 
-static const char *const counter_names[] = {
-	[COUNT_LOGINS] = "logins",
-	[COUNT_LOGINS_FAILED] = "logins_failed",
-	[COUNT_EXCHANGES] = "exchanges",
-	[COUNT_TRANSACTIONS] = "transactions",
-	[COUNT_ERRORS] = "errors",
-	[COUNT_BYTES_FROM_CLIENTS] = "bytes_from_clients",
-	[COUNT_BYTES_TO_CLIENTS] = "bytes_to_clients",
-	[COUNT_BYTES_TO_ORIGIN] = "bytes_to_origin",
-	[COUNT_BYTES_FROM_ORIGIN] = "bytes_from_origin",
-	[COUNT_CHECKOUTS] = "checkouts",
-	[COUNT_WAITS] = "waits",
-	[COUNT_QUEUE_TIMEOUTS] = "queue_timeouts",
-	[COUNT_WAIT_US] = "wait_us",
-	[COUNT_QUERY_US] = "query_us",
-	[COUNT_TRANSACTION_US] = "transaction_us",
-	[COUNT_LINKS_OPENED] = "links_opened",
-	[COUNT_LINKS_FAILED] = "links_failed",
-	[COUNT_LINKS_LOST] = "links_lost",
-	[COUNT_LINKS_RETIRED] = "links_retired",
-	[COUNT_RESETS] = "resets",
-	[COUNT_BOUND] = "bound",
-	[COUNT_CLIENT_PARSES] = "client_parses",
-	[COUNT_LINK_PARSES] = "link_parses",
-	[COUNT_BINDS] = "binds",
-	[COUNT_SETTINGS_APPLIED] = "settings_applied",
-	[COUNT_CANCELS] = "cancels",
-	[COUNT_QUERY_TIMEOUTS] = "query_timeouts",
-	[COUNT_IDLE_TRANSACTION_TIMEOUTS] = "idle_transaction_timeouts",
-	[COUNT_REPEATED] = "repeated",
-	[COUNT_SHARED] = "shared",
-	[COUNT_MOVED] = "moved",
-	[COUNT_UNKNOWN_OUTCOMES] = "unknown_outcomes",
-	[COUNT_REFUSED] = "refused",
-	[COUNT_NOTICES_DROPPED] = "notices_dropped",
-	[COUNT_CACHE_DISABLED] = "cache_disabled",
-	[COUNT_CACHE_HIT] = "cache_hit",
-	[COUNT_CACHE_MISS] = "cache_miss",
-	[COUNT_CACHE_UNCACHEABLE] = "cache_uncacheable",
-	[COUNT_CACHE_MULTIPLE_STATEMENTS] = "cache_multiple_statements",
-	[COUNT_CACHE_NOT_A_QUERY] = "cache_not_a_query",
-	[COUNT_CACHE_OVERSIZED_QUERY] = "cache_oversized_query",
-	[COUNT_CACHE_OVERSIZED_RESULT] = "cache_oversized_result",
-	[COUNT_CACHE_PARSE_ERROR] = "cache_parse_error",
-	[COUNT_CACHE_TRANSACTION] = "cache_transaction",
-	[COUNT_CACHE_VOLATILE] = "cache_volatile",
-	[COUNT_CACHE_JOINED] = "cache_joined",
-	[COUNT_CACHE_REFRESHED] = "cache_refreshed",
-	[COUNT_CACHE_DESCRIBED] = "cache_described",
-	[COUNT_CACHE_SAVED_US] = "cache_saved_us",
-	[COUNT_CACHE_FLUSHES] = "cache_flushes",
-};
-
-StaticAssertDecl(lengthof(counter_names) == COUNT_LIMIT, "each counter has a name");
-
-const char *
-counter_name(Counter counter)
-{
-	return counter < COUNT_LIMIT ? counter_names[counter] : "?";
-}
-
 static bool
 slot_is_sound(int origin_slot)
 {
@@ -535,21 +474,6 @@ ClientRow *
 client_row_at(int number)
 {
 	return number >= 0 && number < shared->max_clients ? &clients[number] : NULL;
-}
-
-int64
-client_row_id(const ClientRow *row)
-{
-	return ((int64) row->generation << KEY_PID_ROW_BITS) | client_row_number(row);
-}
-
-void
-client_row_set_state(ClientRow *row, ClientState state, TimestampTz now)
-{
-	client_row_begin_change(row);
-	row->state = state;
-	row->state_since = now;
-	client_row_end_change(row);
 }
 
 void

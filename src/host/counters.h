@@ -60,7 +60,6 @@ typedef struct OriginCounters
 } OriginCounters;
 
 extern OriginCounters *counters_of(int worker, int origin_slot);	/* slots 0 .. hyperpool.max_origins - 1 */
-extern const char *counter_name(Counter counter);
 
 static inline void
 counter_add(OriginCounters *c, Counter which, uint64 n)
@@ -114,9 +113,7 @@ extern ClientRow *client_row_take(int worker);
 extern void client_row_free(ClientRow *row);	/* wipes the key */
 extern int	client_row_number(const ClientRow *row);
 extern ClientRow *client_row_at(int number);	/* 0 .. max_clients - 1 */
-extern int64 client_row_id(const ClientRow *row);	/* client_id of the views */
 extern void client_row_set_role(ClientRow *row, Oid role);	/* between begin and end of a change */
-extern void client_row_set_state(ClientRow *row, ClientState state, TimestampTz now);
 extern bool client_row_read(int number, ClientRow *copy);	/* a consistent copy (key wiped); false if free */
 /* How many clients of this role are connected (rolconnlimit). */
 extern int	client_rows_of_role(Oid role);

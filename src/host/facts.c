@@ -370,9 +370,22 @@ facts_suspect(int slot, Oid origin)
 	{
 		FactsSlot  *other = &facts_shared->slots[i];
 
-		if (pg_atomic_read_u32(&other->published) != 0 && may_be_same_database(s, other))
+		/* published or not: its catalog may have been read already, and be published in a moment */
+		if (OidIsValid(pg_atomic_read_u32(&other->origin)) && may_be_same_database(s, other))
 			pg_atomic_fetch_add_u64(&other->suspicions, 1);
 	}
+	LWLockRelease(&facts_shared->lock);
+}
+
+void
+facts_adopt(int slot, Oid origin)
+{
+	FactsSlot  *s = slot_at(slot);
+
+	if (s == NULL)
+		return;
+	LWLockAcquire(&facts_shared->lock, LW_EXCLUSIVE);
+	adopt(s, origin);
 	LWLockRelease(&facts_shared->lock);
 }
 

@@ -43,6 +43,7 @@ extern void facts_failed(int slot, Oid origin, int64 now, const char *failure); 
  * its versions are settled. The caller wakes the scout.
  */
 extern void facts_suspect(int slot, Oid origin);
+extern void facts_adopt(int slot, Oid origin);	/* the scout, before it looks: from here on the slot is this origin's, and what comes in suspicion meanwhile is counted */
 extern uint64 facts_suspicions(int slot);	/* the scout: read before it looks */
 /* refresh_catalog(origin): a ticket; the scout serves tickets. */
 extern uint64 facts_ask_refresh(int slot);

@@ -589,13 +589,3 @@ listen_stop(void)
 	nlisteners = 0;
 	handover_stop();
 }
-
-int
-listen_open_count(void)
-{
-	int			open = 0;
-
-	for (int i = 0; i < nlisteners; i++)
-		open += listeners[i].source.fd >= 0;
-	return open;
-}

@@ -24,6 +24,5 @@ extern void listen_start(Reactor *reactor, int worker, const ListenTarget *targe
 /* Each turn: watches again what was put aside, opens what could not be opened when its time has come. */
 extern void listen_turn(void);
 extern void listen_stop(void);			/* closes all and removes the socket files; fine if not started */
-extern int	listen_open_count(void);
 
 #endif

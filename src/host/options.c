@@ -41,12 +41,6 @@ static const OriginOption options[] = {
 };
 
 const OriginOption *
-option_at(int i)
-{
-	return i >= 0 && i < (int) lengthof(options) ? &options[i] : NULL;
-}
-
-const OriginOption *
 option_of(const char *name)
 {
 	size_t		i;

@@ -27,7 +27,6 @@ typedef struct OriginOption
 
 /* NULL: not one of ours, so a connection option. */
 extern const OriginOption *option_of(const char *name);
-extern const OriginOption *option_at(int i);	/* NULL: past the last */
 /* All of ours at their initial values; nothing else is touched. */
 extern void options_set_initial(DirectoryOrigin *origin);
 /* ERROR 22023 when the text is no such value or out of bounds. */

@@ -18,6 +18,7 @@
 #include "libpq/libpq.h"
 #include "miscadmin.h"
 #include "postmaster/postmaster.h"
+#include "storage/fd.h"
 #include "utils/guc.h"
 
 #include "host/tls.h"
@@ -92,6 +93,7 @@ tls_run_passphrase_command(char *buf, int size)
 		MemoryContextSwitchTo(caller);
 		EmitErrorReport();
 		FlushErrorState();
+		AtEOXact_Files(false);	/* the command's pipe */
 		len = 0;
 	}
 	PG_END_TRY();

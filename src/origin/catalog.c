@@ -509,6 +509,7 @@ ask_look(CatalogWatch *w, bool whole, int64 now)
 	w->looking = true;
 	w->look_began = now;
 	w->ticket = facts_refresh_asked(w->slot);
+	facts_adopt(w->slot, w->oid);
 	w->suspicions = facts_suspicions(w->slot);
 	memset(&w->fresh, 0, sizeof(w->fresh));
 	if (whole && knows_nothing(w) && version >= 120000)

@@ -97,8 +97,6 @@ link_set_state(OriginLink *link, LinkState state)
 		link->timer.on_time = reset_timeout;
 		reactor_set_timer(link_reactor, &link->timer, reactor_now(link_reactor) + RESET_WAIT);
 	}
-	if (state == LINK_IDLE)
-		link->idle_since = reactor_now(link_reactor);
 	link->state = state;
 	link_row_begin_change(link->row);
 	link->row->state = state + 1;
@@ -797,10 +795,4 @@ int64
 link_opened_at(const OriginLink *link)
 {
 	return link->opened_at;
-}
-
-int64
-link_idle_since(const OriginLink *link)
-{
-	return link->idle_since;
 }

@@ -250,14 +250,12 @@ extern void link_wear_out(OriginLink *link);
 /* ---- cancel ---- */
 /* Asks the origin to cancel what the link is doing, on a connection of its own; the link is not given back before that connection has closed. */
 extern void link_cancel(OriginLink *link);
-extern bool link_cancelling(const OriginLink *link);
 
 extern int	link_origin_pid(const OriginLink *link);	/* of its backend; 0: not known */
 extern const char *link_login_user(const OriginLink *link);	/* as whom it was opened */
 extern int	link_row(const OriginLink *link);	/* its row in the links view */
 extern void *link_pool(const OriginLink *link);
 extern int64 link_opened_at(const OriginLink *link);
-extern int64 link_idle_since(const OriginLink *link);
 extern const char *link_state_name(LinkState state);
 
 #endif

@@ -173,12 +173,6 @@ cancel_begin(struct LinkCancel *c)
 }
 #endif
 
-bool
-link_cancelling(const OriginLink *link)
-{
-	return link->cancel != NULL;
-}
-
 void
 link_cancel(OriginLink *link)
 {

@@ -108,7 +108,6 @@ struct OriginLink
 
 	LinkRow    *row;
 	int64		opened_at;
-	int64		idle_since;
 };
 
 extern Reactor *link_reactor;
@@ -163,12 +162,6 @@ static inline bool
 link_may_cancel(const OriginLink *link)
 {
 	return link->head && (link->head->purpose == PURPOSE_CLIENT || link->head->purpose == PURPOSE_BEGIN);
-}
-
-static inline bool
-link_usable(const OriginLink *link)
-{
-	return link->state == LINK_BUSY || link->state == LINK_IDLE || link->state == LINK_RESETTING;
 }
 
 #endif

@@ -56,12 +56,6 @@ pools_settings(void)
 	return pools.settings;
 }
 
-const SettingsVector *
-pools_empty_settings(void)
-{
-	return pools.empty;
-}
-
 /* ---- pools come and go ---- */
 
 static void
@@ -631,12 +625,6 @@ const char *
 pool_origin_name(const LinkPool *pool)
 {
 	return pool->names->text;
-}
-
-OriginCounters *
-pool_counters(const LinkPool *pool)
-{
-	return pool->counters;
 }
 
 PoolMode

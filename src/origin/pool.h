@@ -28,7 +28,7 @@ typedef struct PoolWaiter
 	bool		hopes;			/* it looks like one, and may prove to be when more is known of the origin's catalog (never together with rides) */
 	Digest128	digest;			/* rides or hopes: of its statement */
 	int64		since;
-	/* link: it is yours, BUSY. NULL: failed; sqlstate and text say why (refusal != REFUSE_LIMIT: one of our own refusals) */
+	/* link: it is yours, BUSY, or has room for you, SHARED. NULL: failed; sqlstate and text say why (refusal != REFUSE_LIMIT: one of our own refusals) */
 	void		(*on_checkout) (struct PoolWaiter *waiter, OriginLink *link);
 	Refusal		refusal;
 	void		(*on_facts) (struct PoolWaiter *waiter);	/* more is known: sets rides and hopes anew. Only while it waits and hopes */
@@ -41,7 +41,6 @@ typedef struct PoolWaiter
 extern void pools_init(Reactor *reactor, int worker);
 extern StatementTable *pools_statements(void);	/* the worker's */
 extern SettingsTable *pools_settings(void);
-extern const SettingsVector *pools_empty_settings(void);
 
 /* The pool for an origin and a credential (made if absent, one reference for the caller). NULL: hyperpool.max_pools. */
 extern LinkPool *pool_of(const DirectoryOrigin *origin, const DirectoryCredential *credential);
@@ -86,7 +85,6 @@ extern Oid	pool_origin_oid(const LinkPool *pool);
 extern const char *pool_user(const LinkPool *pool);	/* at the origin */
 extern int	pool_origin_slot(const LinkPool *pool);
 extern const char *pool_origin_name(const LinkPool *pool);
-extern OriginCounters *pool_counters(const LinkPool *pool);
 extern PoolMode pool_mode(const LinkPool *pool);
 extern int64 pool_query_timeout(const LinkPool *pool);
 extern int64 pool_idle_transaction_timeout(const LinkPool *pool);

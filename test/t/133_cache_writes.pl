@@ -293,6 +293,23 @@ Cached::warm($gateway, $reader, $unrelated);
 $writer->query('UPDATE shared SET v = 500 WHERE i = 1');
 is(shows_the_truth('a trigger made elsewhere', $unrelated), '500', 'it is known what it writes');
 
+# ---- DDL while the catalog is read for the first time: what was read of it before is not all there is ----
+$gateway->{origin}->safe_psql('postgres', 'CREATE DATABASE late OWNER app');
+$gateway->{origin}->safe_psql('late', q{SET ROLE app; CREATE TABLE early (v int); CREATE TABLE behind_early (v int);
+	CREATE FUNCTION note_early() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN INSERT INTO behind_early VALUES (NEW.v); RETURN NULL; END $$});
+my ($blocker, $there) = ($gateway->direct(user => scalar getpwuid($>), database => 'late'), $gateway->direct(database => 'late'));
+$blocker->query($_) for 'BEGIN', 'LOCK TABLE pg_policy IN ACCESS EXCLUSIVE MODE';
+$gateway->sql("SELECT hyperpool.create_origin('late', '" . $gateway->connection_string =~ s/dbname=app/dbname=late/r
+	  . q{', allow_trust => true, cache => true, max_age => '1h'); GRANT USAGE ON FOREIGN SERVER late TO PUBLIC});
+Gateway::wait_until(sub { $gateway->can_enter('late') }, 1);
+my ($late_reader, $late_writer) = map { $gateway->client(database => 'late') } 1, 2;
+is(Gateway::wait_until(sub { $late_reader->value('SELECT 1'); $there->value(q{SELECT count(*) FROM pg_locks WHERE NOT granted AND relation = 'pg_policy'::regclass}) }, 1), '1', 'the catalog is being read');
+$late_writer->query('CREATE TRIGGER t AFTER INSERT ON early FOR EACH ROW EXECUTE FUNCTION note_early()');
+$blocker->query('COMMIT');
+is((Cached::warm($gateway, $late_reader, 'SELECT count(*) FROM behind_early'))[0], 'hit', 'and is known by now');
+$late_writer->query('INSERT INTO early VALUES (1)');
+is((Cached::ask($gateway, $late_reader, 'SELECT count(*) FROM behind_early'))[1], '1', 'a trigger made meanwhile: it is known what it writes');
+
 # ---- defaults of links to come ----
 is((Cached::warm($gateway, $reader, q{SELECT current_setting('TimeZone'), '2020-01-01 12:00+00'::timestamptz}))[0] // '', 'volatile', 'a setting is not kept by name');
 my $noon = q{SELECT '2020-01-01 12:00+00'::timestamptz};

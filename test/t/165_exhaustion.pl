@@ -65,8 +65,9 @@ is($crowd->{closed}, 0, 'no files: no client is thrown out');
 nothing_is_left($gateway, 'no files', $descriptors);
 
 my @fat;
-# ---- the system gives no more memory, long before worker_memory is reached ----
-for my $room (8, 2, 0)
+# ---- the system gives no more memory, long before worker_memory is reached; a sanitizer ends a process that has no memory for itself ----
+note 'malloc fails: left out, for the sanitizer needs memory of its own' if $ENV{CHECKER_LOGS};
+for my $room ($ENV{CHECKER_LOGS} ? () : (8, 2, 0))
 {
 	my ($size) = slurp_file("/proc/$worker/status") =~ /^VmSize:\s+(\d+)/m;
 	$crowd = Faults->new($gateway, clients => 8, first => 100 + 10 * $room);
@@ -93,8 +94,7 @@ for my $room (8, 2, 0)
 	is($crowd->all_are_served, '', "malloc fails, beyond $room MB: then all are served");
 	$crowd->go;
 	$crowd->is_right($origin, "malloc fails, beyond $room MB", qr/^(53200|XX000|0800[67]|08001|53300)$/);
-	# now and then one descriptor stays open where malloc has failed: known, not found yet
-	nothing_is_left($gateway, "malloc fails, beyond $room MB", $descriptors + 1);
+	nothing_is_left($gateway, "malloc fails, beyond $room MB", $descriptors);
 }
 $gateway->is_unharmed('no memory of the system');
 
@@ -117,7 +117,7 @@ $_->vanish for @fat;
 is(Gateway::wait_until(\&enters, 1, 30), 1, 'memory again: others may come');
 $crowd->go;
 $crowd->is_right($origin, 'no memory', qr/^none$/);
-nothing_is_left($gateway, 'no memory', $descriptors + 1);
+nothing_is_left($gateway, 'no memory', $descriptors);
 $gateway->is_unharmed('files and memory');
 
 # ---- the server may open few files: 328 leave 150 clients and 50 links ----

@@ -30,7 +30,7 @@ my $gateway = Gateway->new(options => q{pool_size => 6, cache => true, max_age =
 my ($origin, $region) = ($gateway->{origin}, $gateway->{region});
 $origin->safe_psql('app', "SET ROLE app; $Faults::tables; CREATE TABLE priced AS SELECT 1 AS price");
 {
-	local @ENV{qw(LD_PRELOAD HP_WALL_CLOCK)} = ($ENV{WALL_CLOCK}, $clock);
+	local @ENV{qw(LD_PRELOAD HP_WALL_CLOCK)} = (join(' ', grep { defined } @ENV{qw(LD_PRELOAD WALL_CLOCK)}), $clock);	# a sanitizer's library stays the first
 	$region->restart;
 }
 Gateway::wait_until(sub { $gateway->can_enter('app') }, 1);

@@ -368,7 +368,7 @@ sub nothing_is_left
 	return unless defined $before;
 	my $now;
 	Gateway::wait_until(sub { $now = other_descriptors($gateway); return $now <= $before ? 1 : 0; }, 1);
-	cmp_ok($now, '<=', $before, "$what: no descriptor was lost");
+	cmp_ok($now, '<=', $before, "$what: no descriptor was lost") or diag join "\n", map { readlink $_ // () } map { glob "/proc/$_/fd/*" } $gateway->worker_pids;
 }
 
 1;

@@ -47,6 +47,23 @@ TEST(names)
 	CHECK_EQ_INT(mem_used(), before);
 }
 
+/* Of a name given anew nothing is known, whatever was known of it before, or lay there. */
+TEST(names_fresh_shape)
+{
+	StatementTable *table = statement_table_create(0);
+	StatementNames map = {0};
+
+	CHECK(names_put(&map, bytes_str("a"), intern(table, "SELECT 1")));
+	CHECK(names_put(&map, bytes_str("b"), intern(table, "SELECT 2")));
+	*names_shape(&map, bytes_str("a")) = (Shape) {.known = true, .unconfirmed = true, .rows = 7};
+	statement_unref(table, names_take(&map, bytes_str("a")));
+	CHECK(names_put(&map, bytes_str("a"), intern(table, "SELECT 3")));
+	CHECK(!names_shape(&map, bytes_str("a"))->known);
+	CHECK(!names_shape(&map, bytes_str("a"))->unconfirmed);
+	names_clear(&map, table);
+	statement_table_destroy(table);
+}
+
 static bool
 is_the_second(void *arg, Bytes name, const Statement *s)
 {
