@@ -455,8 +455,6 @@ sub without_known
 		@messages = grep { !/^[QP] .*(?:\breset\b|discard all|to default|zone local)/ } @messages if $self->{startup};
 		# describe_in_failed_transaction
 		@messages = grep { !/^D S/ } @messages;
-		# parse_of_taken_name_failed
-		@messages = map { /^P (s\d) / ? ("C S $1", $_) : $_ } @messages;
 	}
 	# parsed_again_before_begin
 	return grep { !/^P .*(?:isolation level|read only|read write|deferrable)/ } @messages;
