@@ -31,7 +31,8 @@ session_add_effects(ClientSession *s, uint32 effects)
 {
 	s->tail->effects |= effects;
 	s->effects |= effects;
-	s->tail->x.may_copy |= session_may_copy(effects);
+	if (session_may_copy(effects))
+		exchange_may_copy(&s->tail->x);
 	if (effects & EFFECT_RESETS)
 		session_settings_will_return(s);
 }
