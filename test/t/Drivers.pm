@@ -11,6 +11,7 @@ use PostgreSQL::Test::Utils;
 
 my $scripts = abs_path(dirname(__FILE__) . '/../drivers');
 my $scratch;
+our $by_trust;	# they need not know SCRAM, nor TLS
 my $patience = 120;    # seconds, for one command
 my $jar = '/usr/share/java/postgresql.jar';
 
@@ -76,7 +77,7 @@ my @drivers = (
 	[ 'psycopg2', sub { with_python('psycopg2.py', 'psycopg2') } ],
 	[ 'psycopg', sub { with_python('psycopg.py', 'psycopg') } ],
 	[ 'asyncpg', sub { with_python('asyncpg.py', 'asyncpg') } ],
-	[ 'pg8000', sub { with_python('pg8000.py', 'pg8000.native') } ],
+	[ 'pg8000', sub { with_python('pg8000.py', $by_trust ? 'pg8000' : 'pg8000.native') } ],
 	[ 'node-postgres', sub { with_node('pg.mjs', 'pg') } ],
 	[ 'postgres.js', sub { with_node('postgres.mjs', 'postgres') } ],
 	[ 'JDBC', sub { return -e $jar && works('javac', '-version') ? [ 'java', '-cp', $jar, "$scripts/jdbc.java" ] : () } ],

@@ -355,22 +355,21 @@ play_answer(Play *p)
 static void
 play_send(Play *p, Exchange *x, Message m, AskFor whose)
 {
+	uint8_t		phase;
+
 	if (whose != ASK_MADE)
 		p->wire[p->sent++] = m;
 	for (int i = 0; i < m.nparts; i++)
 		if (m.parts[i] == DOES_COPY_IN)
 			exchange_may_copy(x);
+	phase = x->phase;
 	if (m.type == MSG_COPY_DATA)
-	{
-		uint8_t		phase = x->phase;
-
 		exchange_copy_data(x);
-		p->beyond |= x->doubtful && x->phase != phase;
-	}
 	else if (m.type == MSG_SYNC && exchange_sync_in_copy(x))
 		;
 	else if (m.type != MSG_FLUSH && !exchange_add(x, exchange_kind_of(m.type, m.what), whose, 0, 0, NULL))
 		p->wrong++;
+	p->beyond |= x->doubtful && phase == EXCHANGE_CLOSED && x->phase == EXCHANGE_OPEN;
 }
 
 /* The session's way with a message: see first_piece in client/session_ask.c. */
