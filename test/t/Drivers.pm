@@ -71,6 +71,28 @@ sub with_go
 	return works('go', 'build', '-o', $program, "$scripts/pq.go") ? [$program] : ();
 }
 
+# Debian's crates; they have no TLS for it
+sub with_cargo
+{
+	my $crates = '/usr/share/cargo/registry';
+	my $folder = scratch() . '/cargo';
+	return if !$by_trust || !glob("$crates/tokio-postgres-*");
+	mkdir "$folder$_" for '', '/home';
+	my $is = qq{[package]\nname = "driver"\nversion = "1.0.0"\nedition = "2021"\n[[bin]]\nname = "driver"\npath = "$scripts/tokio_postgres.rs"\n[dependencies]\n}
+	  . qq{bytes = "1"\nfutures-util = { version = "0.3", features = ["sink"] }\ntokio-postgres = "0.7"\n}
+	  . qq{tokio = { version = "1", features = ["macros", "net", "rt", "time"] }\n};
+	my $from = qq{[source.crates-io]\nreplace-with = "debian"\n[source.debian]\ndirectory = "$crates"\n};
+	for ([ "$folder/Cargo.toml", $is ], [ "$folder/home/config.toml", $from ])
+	{
+		my ($path, $text) = @$_;
+		open my $file, '>', $path or die "$path: $!";
+		print $file $text;
+		close $file;
+	}
+	local %ENV = (%ENV, CARGO_HOME => "$folder/home", CARGO_TARGET_DIR => "$folder/target");
+	return works('cargo', 'build', '--quiet', '--manifest-path', "$folder/Cargo.toml") ? ["$folder/target/debug/driver"] : ();
+}
+
 my @drivers = (
 	[ 'psql', sub { return [ 'bash', "$scripts/psql.sh" ] } ],
 	[ 'libpq', \&with_libpq ],
@@ -82,6 +104,7 @@ my @drivers = (
 	[ 'postgres.js', sub { with_node('postgres.mjs', 'postgres') } ],
 	[ 'JDBC', sub { return -e $jar && works('javac', '-version') ? [ 'java', '-cp', $jar, "$scripts/jdbc.java" ] : () } ],
 	[ 'lib/pq', \&with_go ],
+	[ 'tokio-postgres', \&with_cargo ],
 	[ 'DBD::Pg', sub { return works($^X, '-MDBD::Pg', '-e', '1') ? [ $^X, "$scripts/dbd.pl" ] : () } ],
 	[ 'ruby-pg', sub { return works('ruby', '-rpg', '-e', '1') ? [ 'ruby', "$scripts/ruby_pg.rb" ] : () } ],
 	[ 'PHP', sub {
