@@ -367,6 +367,7 @@ keep_house(void)
 		listen_turn();
 	sessions_on_flights(me.latched);
 	me.latched = false;
+	pools_on_facts();
 	if (reactor_now(me.reactor) >= me.next_tick)
 		tick();
 }

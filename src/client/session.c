@@ -183,6 +183,7 @@ session_make(int fd)
 	s->flush_task.run = flush_now;
 	s->timer.on_time = on_time;
 	s->waiter.on_checkout = session_on_checkout;
+	s->waiter.on_facts = session_ride_on_facts;
 	s->reader.side = FRAME_FROM_CLIENT;
 	s->safe_encoding = true;
 	s->max_age = s->startup_max_age = -1;
@@ -597,7 +598,7 @@ session_consume(ClientSession *s, Bytes in)
 				continue;
 		}
 		else if (s->link == NULL)
-			s->waiter.rides = false;	/* nobody has looked at this one */
+			s->waiter.rides = s->waiter.hopes = false;	/* nobody has looked at this one */
 		verdict = frame_next(&s->reader, rest, whole_max(s, rest), &frame);
 
 		/* judged by its first byte, as PostgreSQL does: its length may never make sense */

@@ -750,9 +750,9 @@ on_lost(ClientSession *s, LinkExchange *e, const LinkNews *news)
 	if (s->closing || s->state == SESSION_CLOSED)
 		return;
 	s->inflight--;
-	if (news->cut)
+	if (news->cut || e->x.in_doubt)
 	{
-		/* half a message has gone out: nothing can follow it */
+		/* half a message has gone out, or nobody knows what has been answered: nothing can follow it */
 		session_close_after_flush(s);
 		return;
 	}

@@ -152,11 +152,14 @@ must_wait(const ClientSession *s)
 	return s->inflight > 0 && (s->risky > 0 || (s->effects & (EFFECT_SETTINGS | EFFECT_UNBIND | EFFECT_RETIRE)) || (s->link && link_beginning(s->link)));
 }
 
-/* Nothing is read until the exchanges in flight have ended. If one asks for a copy, that waits for data for ever, and this message is what comes instead. */
+/*
+ * Nothing is read until the exchanges in flight have ended. If one asks for a copy, and nothing but data was sent behind it, that waits for data for ever, and this message is
+ * what comes instead.
+ */
 static SessionStep
 hold_message(ClientSession *s, uint8 type)
 {
-	if (s->tail && exchange_copies(&s->tail->x))
+	if (s->tail && exchange_copies(&s->tail->x) && s->tail->x.count == 1)
 		return refuse_in_copy(s, type);
 	if (s->tail)
 		s->tail->ended = true;
@@ -198,7 +201,7 @@ begin_exchange(ClientSession *s, uint8 type)
 	}
 	if (s->inflight == 0 && link_applying(s->link) && session_settings_are_identity(s->settings))
 		return wait_for_settings(s);
-	if (!session_begin_send(s) || (type == MSG_SYNC && !link_ask_apart(s->link)))
+	if (!session_begin_send(s) || !link_ask_apart(s->link, type))
 		s->tail = NULL;
 	else
 		s->tail = link_ask(s->link, s, session_on_message);
@@ -440,9 +443,7 @@ ask_copy(ClientSession *s, const Frame *frame)
 static SessionStep
 ask_sync(ClientSession *s, const Frame *frame)
 {
-	if (exchange_copies(&s->tail->x))
-		exchange_sync_in_copy(&s->tail->x);
-	else if (!session_note_ask(s, ASK_SYNC, ASK_FOR_CLIENT, 0, NULL))
+	if (!exchange_sync_in_copy(&s->tail->x) && !session_note_ask(s, ASK_SYNC, ASK_FOR_CLIENT, 0, NULL))
 		return STEP_GONE;
 	session_send_raw(s, frame);
 	return STEP_TAKEN;

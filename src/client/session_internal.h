@@ -226,6 +226,7 @@ extern int32 session_statement_stats(const ClientSession *s, Statement *statemen
 
 /* session_ride.c */
 extern void session_ride_look(ClientSession *s, Bytes in);	/* may the exchange at the front of `in` ride? Sets what the pool is asked for, and ride_left */
+extern void session_ride_on_facts(PoolWaiter *waiter);	/* the same again while it waits: more is known of the catalog */
 extern bool session_ride_on(ClientSession *s, Bytes in);	/* riding: may the next one follow? False: not now; true without riding: it has got off */
 extern void session_ride_begun(ClientSession *s);	/* its newest exchange was asked */
 extern void session_ride_ended(ClientSession *s, const LinkExchange *e);

@@ -383,6 +383,8 @@ ask_parameters(ClientSession *s)
 		greet(s);
 		return;
 	}
+	/* the way to the origin is gone anyhow, and its catalog is best known before the first query: the scout looks meanwhile */
+	(void) session_facts_state(s);
 	s->waiter.settings = s->settings;
 	s->waiter.role = s->role;
 	link = pool_checkout(s->pool, &s->waiter);

@@ -24,6 +24,7 @@ typedef enum RideVerdict
 {
 	RIDE_NO,
 	RIDE_MORE,					/* maybe, when the rest has come */
+	RIDE_UNPROVEN,				/* maybe, when more is known of the catalog */
 	RIDE_YES
 } RideVerdict;
 
@@ -32,6 +33,8 @@ typedef struct RideScan			/* of the messages of one exchange */
 	size_t		len;
 	Digest128	digest;			/* of the statement whose pace counts */
 	bool		paced;
+	bool		blind;			/* nothing that is known of the catalog counts now: nothing is proved */
+	bool		unproven;		/* what reads like a plain read is not known to be one */
 	bool		begins_bound;	/* binds what an earlier exchange has parsed */
 	bool		uses_unnamed;	/* and that has no name */
 	bool		drops_unnamed;	/* another is unnamed behind it, or none */
@@ -43,9 +46,9 @@ typedef struct RideScan			/* of the messages of one exchange */
 } RideScan;
 
 static bool
-is_plain_read(const ClientSession *s, uint32 effects, const Proof *proof)
+proves_plain_read(const Proof *proof)
 {
-	return effects == EFFECT_NONE && proof && proof->clean && !proof->dirties && proof->writes == WRITES_NOTHING;
+	return proof && proof->clean && !proof->dirties && proof->writes == WRITES_NOTHING;
 }
 
 static bool
@@ -60,7 +63,10 @@ query_rides(ClientSession *s, const Frame *frame, RideScan *scan)
 	scan->digest = facts->digest;
 	scan->paced = true;
 	scan->drops_unnamed = true;
-	return facts->kind == STATEMENT_READ && !facts->gateway && is_plain_read(s, facts->effects, session_query_proof(s, text, facts));
+	if (facts->kind != STATEMENT_READ || facts->gateway || facts->effects != EFFECT_NONE)
+		return false;
+	scan->unproven = scan->blind || !proves_plain_read(session_query_proof(s, text, facts));
+	return true;
 }
 
 static bool
@@ -73,7 +79,10 @@ statement_rides(ClientSession *s, Statement *statement, RideScan *scan)
 	facts = analyze_facts(statement, s->safe_encoding);
 	scan->digest = statement->digest;
 	scan->paced = true;
-	return facts->kind == STATEMENT_READ && is_plain_read(s, session_effects_of(s, statement), session_statement_proof(s, statement));
+	if (facts->kind != STATEMENT_READ || session_effects_of(s, statement) != EFFECT_NONE)
+		return false;
+	scan->unproven |= scan->blind || !proves_plain_read(session_statement_proof(s, statement));
+	return true;
 }
 
 static void
@@ -172,6 +181,14 @@ message_rides(ClientSession *s, const Frame *frame, RideScan *scan)
 }
 
 static RideVerdict
+verdict_of(const RideScan *scan)
+{
+	if (!scan->paced)
+		return RIDE_NO;
+	return scan->unproven ? RIDE_UNPROVEN : RIDE_YES;
+}
+
+static RideVerdict
 scan_exchange(ClientSession *s, Bytes in, RideScan *scan)
 {
 	FrameReader reader = {.side = FRAME_FROM_CLIENT};
@@ -187,9 +204,9 @@ scan_exchange(ClientSession *s, Bytes in, RideScan *scan)
 		if (verdict != FRAME_WHOLE || (scan->len += frame.raw.len) > RIDE_MAX_LEN)
 			return RIDE_NO;
 		if (frame.type == MSG_SYNC)
-			return scan->paced ? RIDE_YES : RIDE_NO;
+			return verdict_of(scan);
 		if (frame.type == MSG_QUERY && scan->len == frame.raw.len)
-			return query_rides(s, &frame, scan) ? RIDE_YES : RIDE_NO;
+			return query_rides(s, &frame, scan) ? verdict_of(scan) : RIDE_NO;
 		if (!message_rides(s, &frame, scan))
 			return RIDE_NO;
 	}
@@ -200,7 +217,7 @@ static bool
 may_share(ClientSession *s)
 {
 	return pool_shares(s->pool) && pool_mode(s->pool) != POOL_SESSION && !s->bound && !s->headless && !s->failed_transaction && s->begin == NULL && !s->alone && !s->closing &&
-		!s->settings->refused && !session_settings_are_identity(s->settings) && session_facts_state(s) == FACTS_FRESH;
+		!s->settings->refused && !session_settings_are_identity(s->settings);
 }
 
 static RideVerdict
@@ -210,7 +227,10 @@ look(ClientSession *s, Bytes in, RideScan *scan)
 
 	memset(scan, 0, sizeof(*scan));
 	if (may_share(s))
+	{
+		scan->blind = session_facts_state(s) != FACTS_FRESH;
 		verdict = scan_exchange(s, in, scan);
+	}
 	forget_parsed(scan);
 	return verdict;
 }
@@ -227,11 +247,21 @@ void
 session_ride_look(ClientSession *s, Bytes in)
 {
 	RideScan	scan;
+	RideVerdict verdict = look(s, in, &scan);
 
-	s->waiter.rides = look(s, in, &scan) == RIDE_YES;
+	s->waiter.rides = verdict == RIDE_YES;
+	s->waiter.hopes = verdict == RIDE_UNPROVEN;
 	found(s, &scan);
-	if (!s->waiter.rides)
+	if (verdict < RIDE_UNPROVEN)
 		s->ride_left = 0;
+}
+
+void
+session_ride_on_facts(PoolWaiter *waiter)
+{
+	ClientSession *s = (ClientSession *) ((char *) waiter - offsetof(ClientSession, waiter));
+
+	session_ride_look(s, buffer_view(&s->in));
 }
 
 /*
@@ -270,7 +300,8 @@ session_ride_on(ClientSession *s, Bytes in)
 void
 session_ride_begun(ClientSession *s)
 {
-	s->tail->paced = s->waiter.rides && s->ride_left > 0;
+	/* how quick it is, is worth knowing before it is known that it rides */
+	s->tail->paced = (s->waiter.rides || s->waiter.hopes) && s->ride_left > 0;
 	s->tail->digest = s->waiter.digest;
 	if (!s->riding)
 		return;

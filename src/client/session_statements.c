@@ -31,7 +31,8 @@ session_add_effects(ClientSession *s, uint32 effects)
 {
 	s->tail->effects |= effects;
 	s->effects |= effects;
-	s->tail->x.may_copy |= session_may_copy(effects);
+	if (session_may_copy(effects))
+		exchange_may_copy(&s->tail->x);
 	if (effects & EFFECT_RESETS)
 		session_settings_will_return(s);
 }
@@ -289,18 +290,25 @@ parse_unnamed(ClientSession *s, const Frame *frame, Statement *statement)
 	return STEP_TAKEN;
 }
 
-/* The name is taken: so is its name on the link, and the origin will say so. */
+/*
+ * The name is taken. What is wrong with the text is said before that, and only the origin knows: the text is parsed there under a name of the link's own, and once more
+ * under the same one. What the client calls so need not be on this link, which in a failed transaction could not be had.
+ */
 static SessionStep
 parse_taken_name(ClientSession *s, const ParseMessage *m)
 {
+	Statement  *statement = statement_of(m->text, m->types);
 	char		buf[LINK_NAME_MAX];
 	Bytes		name;
 	uint32		number;
 	void	   *what;
+	bool		ok;
 
-	if (!session_prepare_on_link(s, m->name, names_get(&s->names, m->name), buf, &name, &number))
+	if (statement == NULL)
 		return STEP_GONE;
-	what = session_note_make(NOTE_RENAMED, m->name, NULL, number);
+	ok = session_prepare_on_link(s, bytes_of("", 0), statement, buf, &name, &number);
+	statement_unref(pools_statements(), statement);
+	what = ok ? session_note_make(NOTE_RENAMED, m->name, NULL, number) : NULL;
 	if (what == NULL || !session_note_ask(s, ASK_PARSE, ASK_FOR_CLIENT, 0, what))
 		return STEP_GONE;
 	message_put_parse(link_outbound(s->link), name, m->text, m->types);

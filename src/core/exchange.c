@@ -84,16 +84,22 @@ ring_remove(Exchange *x, uint32_t from, uint32_t to)
 	x->count -= to - from;
 }
 
-/* The place of the first ask of this kind, or count. */
+/* The place of the first ask of this kind that has at least `from` before it, or count. */
 static uint32_t
-ring_find(const Exchange *x, AskKind kind)
+ring_find_from(const Exchange *x, uint32_t from, AskKind kind)
 {
 	uint32_t	i;
 
-	for (i = 0; i < x->count; i++)
+	for (i = from; i < x->count; i++)
 		if (ask_at(x, i)->kind == kind)
 			break;
 	return i;
+}
+
+static uint32_t
+ring_find(const Exchange *x, AskKind kind)
+{
+	return ring_find_from(x, 0, kind);
 }
 
 /* Marks of ended copies mean nothing once no copy is going on. */
@@ -190,7 +196,8 @@ situation_of(const Exchange *x)
 		case EXCHANGE_OPEN:
 			if (x->unsure > 0 && x->sync_behind && !x->copy_in)
 				return IN_FAILED_COPY;
-			return x->skipping ? IN_SKIP : IN_BATCH;
+			/* a Sync that was sent during a copy may have ended what is skipped */
+			return x->skipping && x->unsure == 0 ? IN_SKIP : IN_BATCH;
 		case EXCHANGE_CLOSED:
 			return IN_FLIGHT;
 	}
@@ -219,8 +226,8 @@ exchange_add(Exchange *x, AskKind kind, AskFor whose, uint16_t flags, uint32_t n
 
 	if (kind == ASK_COPY_END)
 		x->sync_behind = false;
-	/* no mark where the copy is known, nor where none can begin (the origin drops the message) */
-	if (kind == ASK_COPY_END && (exchange_copies(x) || !may_copy(x)))
+	/* no mark where the copy is known and nothing else stands behind it, nor where none can begin (the origin drops the message) */
+	if (kind == ASK_COPY_END && ((exchange_copies(x) && x->count == 1) || !may_copy(x)))
 	{
 		x->copy_ended = x->copy_in;
 		return true;
@@ -233,6 +240,8 @@ exchange_add(Exchange *x, AskKind kind, AskFor whose, uint16_t flags, uint32_t n
 	ask->flags = flags;
 	ask->number = number;
 	ask->note = note;
+	if (x->doubtful == 0 && kind != ASK_SYNC && kind != ASK_COPY_END && (x->unsure > 0 || x->reopened))
+		x->doubtful = kind + 1;
 
 	switch (kind)
 	{
@@ -258,16 +267,24 @@ exchange_add(Exchange *x, AskKind kind, AskFor whose, uint16_t flags, uint32_t n
 void
 exchange_copy_data(Exchange *x)
 {
+	uint32_t	copying = x->copy_in ? 1 : 0;	/* nothing is gained by data for a copy that others have been asked behind */
+
 	x->sync_behind = false;
-	if (x->phase == EXCHANGE_CLOSED && ring_find(x, ASK_EXECUTE) < x->count)
-		x->phase = EXCHANGE_OPEN;
+	if (x->phase != EXCHANGE_CLOSED || ring_find_from(x, copying, ASK_EXECUTE) >= x->count)
+		return;
+	x->phase = EXCHANGE_OPEN;
+	x->reopened = true;
 }
 
-void
+/* Whatever was asked behind the copy, but data, ends it in one way or another before this. */
+bool
 exchange_sync_in_copy(Exchange *x)
 {
+	if (!exchange_copies(x) || x->count != 1)
+		return false;
 	x->unsure++;
 	x->sync_behind = true;
+	return true;
 }
 
 AskKind
@@ -330,28 +347,68 @@ ring_is_empty(Exchange *x)
 	x->phase = x->unsure > 0 ? EXCHANGE_CLOSED : EXCHANGE_DONE;
 }
 
-/*
- * The copy has failed before the origin had read a Sync that was sent during it: this is that Sync's answer, which nothing in the
- * ring stands for.
- */
+/* Drops the asks [0, n), newest first; those before `told_from` without telling. */
+static void
+drop_front(Exchange *x, uint32_t told_from, uint32_t n, void (*dropped) (void *arg, const Ask *ask), void *arg)
+{
+	for (uint32_t i = n; i-- > told_from;)
+		dropped(arg, ask_at(x, i));
+	ring_remove(x, 0, n);
+}
+
+/* ---- a copy that has failed ---- */
+
+/* This ReadyForQuery answers a Sync that was sent during the copy, which nothing in the ring stands for. Or the one that ends what was asked behind that. */
+static bool
+is_ready_after_copy(const Exchange *x)
+{
+	if (x->unsure == 0)
+		return false;
+	if (x->count == 0)
+		return x->skipping || exchange_is_unsure(x);
+	return x->copy_failed && ask_at(x, 0)->kind != ASK_SYNC;
+}
+
 static AnswerVerdict
 on_ready_after_copy(Exchange *x, uint8_t status)
 {
 	if (!status_is_known(status))
 		return ANSWER_VIOLATION;
+	/* without a Sync behind them they cannot have been skipped: the batch goes on */
+	x->in_doubt |= x->skipping && ring_find(x, ASK_SYNC) < x->count;
 	x->unsure--;
+	x->readies++;
 	x->skipping = false;
 	x->status = status;
-	ring_is_empty(x);
+	if (x->count == 0)
+		ring_is_empty(x);
 	return ANSWER_PASS;
 }
 
-bool
-exchange_over_by(Exchange *x, uint8_t type)
+static void
+copy_is_over(Exchange *x)
 {
-	if (!exchange_is_unsure(x) || type == ANS_READY)
-		return false;
 	x->unsure = 0;
+	x->copy_failed = x->in_doubt = false;
+}
+
+/* More Syncs have been answered than were sent during the copy. So what was in doubt has been skipped, and these are the Syncs behind it. */
+static void
+skip_doubtful(Exchange *x, void (*dropped) (void *arg, const Ask *ask), void *arg)
+{
+	drop_front(x, 0, ring_find(x, ASK_SYNC), dropped, arg);
+	for (; x->readies > 0 && x->count > 0 && ask_at(x, 0)->kind == ASK_SYNC; x->readies--)
+		ring_pop(x);
+	x->in_doubt = false;
+}
+
+bool
+exchange_over_by(Exchange *x, uint8_t type, void (*dropped) (void *arg, const Ask *ask), void *arg)
+{
+	if (!exchange_is_unsure(x) || type == ANS_READY || (x->in_doubt && type != exchange_mark(x)))
+		return false;
+	drop_front(x, 0, x->count, dropped, arg);
+	copy_is_over(x);
 	x->phase = EXCHANGE_DONE;
 	return true;
 }
@@ -368,19 +425,11 @@ on_ready_for_query(Exchange *x, uint8_t status, Ask *out, bool *answered)
 		return ANSWER_VIOLATION;
 	x->skipping = false;
 	x->status = status;
+	x->copy_failed = kind == ASK_QUERY && x->unsure > 0;
 	verdict = complete(x, out, answered);
 	if (x->count == 0)
 		ring_is_empty(x);
 	return verdict;
-}
-
-/* Drops the asks [0, n), newest first; those before `told_from` without telling. */
-static void
-drop_front(Exchange *x, uint32_t told_from, uint32_t n, void (*dropped) (void *arg, const Ask *ask), void *arg)
-{
-	for (uint32_t i = n; i-- > told_from;)
-		dropped(arg, ask_at(x, i));
-	ring_remove(x, 0, n);
 }
 
 static AnswerVerdict
@@ -389,34 +438,35 @@ on_error(Exchange *x, Ask *out, bool *answered, void (*dropped) (void *arg, cons
 	AskKind		kind = ask_at(x, 0)->kind;
 
 	*out = *ask_at(x, 0);
+	x->copy_failed = x->copy_in && x->unsure > 0 && kind == ASK_EXECUTE;
+	x->readies = 0;
 	x->copy_in = false;
 	if (kind == ASK_QUERY || kind == ASK_FUNCTION_CALL || kind == ASK_SYNC)
 		return out->whose == ASK_MADE ? ANSWER_VIOLATION : ANSWER_PASS_ERROR;
 
-	/* extended: the origin ignores what follows, up to the Sync */
+	/* extended: the origin ignores what follows, up to the Sync, which may be one that was sent during the copy */
 	*answered = true;
-	drop_front(x, 1, ring_find(x, ASK_SYNC), dropped, arg);
-	if (x->count == 0)
+	drop_front(x, 1, x->copy_failed ? 1 : ring_find(x, ASK_SYNC), dropped, arg);
+	if (x->count == 0 || x->copy_failed)
 		x->skipping = true;
 	return ANSWER_PASS_ERROR;
 }
 
 /*
- * Removes the Syncs sent before the end of the copy: the origin reads and ignores them. Unless the copy fails before it has read them:
- * then it answers them, and nobody can tell from outside.
+ * Removes the Syncs behind which there was only data: the origin reads and ignores them. Unless the copy fails before it has read them:
+ * then it answers them, and nobody can tell from outside. What else was asked stands behind the end of the copy, well or not.
  */
 static void
-remove_syncs(Exchange *x, uint32_t end)
+remove_syncs(Exchange *x)
 {
-	uint32_t	kept = 1;
+	uint32_t	end = 1;
 
-	for (uint32_t i = 1; i < end; i++)
-		if (ask_at(x, i)->kind != ASK_SYNC)
-			*ask_at(x, kept++) = *ask_at(x, i);
-	if (kept >= end)
+	while (end < x->count && ask_at(x, end)->kind == ASK_SYNC)
+		end++;
+	if (end == 1)
 		return;
-	ring_remove(x, kept, end);
-	x->unsure += end - kept;
+	ring_remove(x, 1, end);
+	x->unsure += end - 1;
 	/* a Query ends itself; anything else needs a Sync that is read after the copy */
 	if (ring_find(x, ASK_SYNC) >= x->count)
 		x->phase = x->count == 1 && ask_at(x, 0)->kind == ASK_QUERY ? EXCHANGE_CLOSED : EXCHANGE_OPEN;
@@ -426,16 +476,13 @@ remove_syncs(Exchange *x, uint32_t end)
 static AnswerVerdict
 on_copy_in(Exchange *x)
 {
-	uint32_t	end = ring_find(x, ASK_COPY_END);
-
 	if (x->copy_in)
 		return ANSWER_VIOLATION;
 	x->copy_in = true;
-	x->copy_ended = end < x->count;
+	remove_syncs(x);
+	x->copy_ended = x->count > 1 && ask_at(x, 1)->kind == ASK_COPY_END;
 	if (x->copy_ended)
-		ring_remove(x, end, end + 1);
-	if (end > 1)
-		remove_syncs(x, end);
+		ring_remove(x, 1, 2);
 	return part(x);
 }
 
@@ -446,7 +493,7 @@ on_command_complete(Exchange *x, Ask *out, bool *answered)
 
 	/* the copy ended well, so a Sync sent during it was read and ignored there */
 	x->copy_in = false;
-	x->unsure = 0;
+	copy_is_over(x);
 	if (kind == ASK_QUERY)
 		return part(x);
 	return kind == ASK_EXECUTE ? complete(x, out, answered) : ANSWER_VIOLATION;
@@ -534,8 +581,12 @@ exchange_answered(Exchange *x, uint8_t type, uint8_t status, Ask *out, bool *ans
 	AnswerVerdict verdict;
 
 	*answered = false;
-	if (x->count == 0 && type == ANS_READY && x->unsure > 0 && (x->skipping || exchange_is_unsure(x)))
+	if (type == ANS_READY && is_ready_after_copy(x))
 		return on_ready_after_copy(x, status);
+	if (type == ANS_READY && x->in_doubt)
+		skip_doubtful(x, dropped, arg);
+	if (x->copy_failed && type != ANS_READY && !x->skipping)
+		copy_is_over(x);		/* it is for what was in doubt */
 	if (x->count == 0 || ask_at(x, 0)->whose == ASK_MADE)
 		return ANSWER_VIOLATION;
 	verdict = answered_at_head(x, type, status, out, answered, dropped, arg);
@@ -547,7 +598,7 @@ exchange_answered(Exchange *x, uint8_t type, uint8_t status, Ask *out, bool *ans
 bool
 exchange_made(Exchange *x, Ask *out)
 {
-	if (x->count == 0 || ask_at(x, 0)->whose != ASK_MADE)
+	if (x->count == 0 || ask_at(x, 0)->whose != ASK_MADE || x->copy_failed)
 		return false;
 	*out = *ask_at(x, 0);
 	ring_pop(x);

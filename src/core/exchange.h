@@ -62,7 +62,13 @@ typedef struct Exchange
 	bool		begun;			/* any byte of answer for the client has come */
 	bool		may_copy;		/* the owner's word: what is asked in it may turn out to be a COPY FROM STDIN */
 	bool		sync_behind;	/* the last that was sent during a COPY is a Sync: if that fails it was by what stands before, so probably it ends the batch */
+	bool		reopened;		/* data was sent behind a Sync, which may be one that was sent during a COPY */
+	bool		copy_failed;	/* a COPY of the extended protocol has failed, and nothing has been answered since but Syncs */
+	bool		copies_again;	/* and so may what was asked behind such a Sync */
+	bool		in_doubt;		/* one of these Syncs was sent during the COPY, or ends the batch: the oldest asks are to be answered, or are skipped */
+	uint8_t		doubtful;		/* AskKind + 1 of the first ask that may come to be in doubt; 0: there is none */
 	uint32_t	unsure;			/* Syncs sent during a COPY: if that fails each is answered or not; see exchange_is_unsure */
+	uint32_t	readies;		/* answers of Syncs since it has failed */
 	uint16_t	head;			/* ring */
 	uint16_t	count;
 	uint16_t	size;			/* 0 = the inline ring */
@@ -102,8 +108,8 @@ extern AskVerdict exchange_ask(const Exchange *x, uint8_t type);
 extern bool exchange_add(Exchange *x, AskKind kind, AskFor whose, uint16_t flags, uint32_t number, void *note);
 /* CopyData was sent: a Sync sent before it may turn out to be ignored, so the exchange takes further messages. */
 extern void exchange_copy_data(Exchange *x);
-/* A Sync or Flush was forwarded while the origin waits for copy data. */
-extern void exchange_sync_in_copy(Exchange *x);
+/* A Sync is sent: true if the origin may read it as a part of a COPY, so that nobody knows yet whether it will be answered; else it is to be added. */
+extern bool exchange_sync_in_copy(Exchange *x);
 extern AskKind exchange_kind_of(uint8_t type, uint8_t what);	/* of a client message; what: 'S'/'P' of Describe */
 
 /* What to do with an answer. */
@@ -133,17 +139,47 @@ exchange_copies(const Exchange *x)
 }
 
 /*
- * All that is certain has been answered, but ReadyForQuery may come for Syncs that were sent during a COPY which has failed: the origin has read them
- * as a part of it, or behind it. Whatever else it says next (exchange_over_by) belongs to the exchange behind.
+ * A COPY has failed, and Syncs were sent while it went on: the origin has read each of them as a part of it, or behind it, and has answered it then. All that is certain has been
+ * answered here. What else comes tells: it is for an ask in doubt, or for the exchange behind (exchange_over_by), which begins with an answer that no such ask has
+ * (exchange_mark).
  */
 static inline bool
 exchange_is_unsure(const Exchange *x)
 {
-	return x->phase == EXCHANGE_CLOSED && x->count == 0 && x->unsure > 0;
+	return x->in_doubt || (x->phase == EXCHANGE_CLOSED && x->count == 0 && x->unsure > 0);
 }
 
-/* An unsure exchange is over when anything comes that is no ReadyForQuery: true, and it is done. */
-extern bool exchange_over_by(Exchange *x, uint8_t type);
+/* What is asked in it now may turn out to be a COPY FROM STDIN. */
+static inline void
+exchange_may_copy(Exchange *x)
+{
+	x->may_copy = true;
+	x->copies_again |= x->unsure > 0 || x->reopened;
+}
+
+/* Shall something be sent at once, to see what it is answered behind? Not where that may be read in another copy: then the client's next message has to do. */
+static inline bool
+exchange_wants_mark(const Exchange *x)
+{
+	return exchange_is_unsure(x) && !(x->in_doubt && x->copies_again);
+}
+
+/* It may come to be in doubt: what is asked behind it is to begin with a mark. */
+static inline bool
+exchange_is_doubtful(const Exchange *x)
+{
+	return x->doubtful != 0 && x->phase == EXCHANGE_CLOSED;
+}
+
+/* What the mark is to be answered with. */
+static inline uint8_t
+exchange_mark(const Exchange *x)
+{
+	return x->doubtful == ASK_CLOSE + 1 ? ANS_PARSE_COMPLETE : ANS_CLOSE_COMPLETE;
+}
+
+/* An unsure exchange is over when anything comes that is not for it: true, and it is done. What was in doubt has been skipped, and is given to dropped. */
+extern bool exchange_over_by(Exchange *x, uint8_t type, void (*dropped) (void *arg, const Ask *ask), void *arg);
 
 static inline bool
 exchange_done(const Exchange *x)

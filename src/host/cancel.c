@@ -155,6 +155,13 @@ cancel_wake_worker(int worker)
 }
 
 void
+cancel_wake_workers(void)
+{
+	for (int i = 0; shared && i < shared->workers; i++)
+		cancel_wake_worker(i);
+}
+
+void
 cancel_wake_scout(void)
 {
 	if (shared)

@@ -37,6 +37,7 @@ extern void cancel_set_scout_latch(Latch *latch);
 extern void cancel_wake_manager(void);
 extern void cancel_wake_scout(void);
 extern void cancel_wake_worker(int worker);	/* without a note: something it waits for in shared memory has come */
+extern void cancel_wake_workers(void);
 extern int	cancel_workers_running(void);	/* workers that have announced their latch */
 
 /* The client of a cancel request's pid and key, compared in constant time; notes its worker. False: no such client (the caller just closes). */

@@ -36,6 +36,8 @@ typedef struct FactsSlot
 	pg_atomic_uint64 refresh_done;
 	pg_atomic_uint64 suspicions;
 	pg_atomic_uint64 cleared;	/* of them */
+	pg_atomic_uint64 renewals;
+	uint64		renewed;		/* the generation of the last renewal; the scout alone */
 	/* the rest: lock */
 	bool		identified;
 	FactsIdentity identity;
@@ -49,6 +51,7 @@ typedef struct FactsShared
 	int			tranche;
 	LWLock		lock;
 	pg_atomic_uint64 changes;	/* gives the slots their generations: one never comes twice */
+	pg_atomic_uint64 renewals;	/* of all slots */
 	Size		space_size;
 	Size		used;			/* end of the last image; the scout alone */
 	uint8	   *space;
@@ -110,6 +113,7 @@ init_slot(FactsSlot *slot)
 	pg_atomic_init_u64(&slot->refresh_done, 0);
 	pg_atomic_init_u64(&slot->suspicions, 0);
 	pg_atomic_init_u64(&slot->cleared, 0);
+	pg_atomic_init_u64(&slot->renewals, 0);
 }
 
 void
@@ -125,6 +129,7 @@ facts_shmem_init(void)
 		facts_shared->tranche = LWLockNewTrancheId();
 		LWLockInitialize(&facts_shared->lock, facts_shared->tranche);
 		pg_atomic_init_u64(&facts_shared->changes, 1);
+		pg_atomic_init_u64(&facts_shared->renewals, 0);
 		facts_shared->space_size = space_size();
 		facts_shared->space = (uint8 *) facts_shared + head_size();
 		facts_shared->nslots = hyperpool_max_origins;
@@ -217,15 +222,33 @@ end_look(FactsSlot *s, Oid origin, const char *failure)
 	LWLockRelease(&facts_shared->lock);
 }
 
-void
-facts_looked(int slot, Oid origin, int64 now)
+/* What has been renewed comes before the counts that say so. */
+static void
+renew(FactsSlot *s)
+{
+	s->renewed = pg_atomic_read_u64(&s->generation);
+	pg_atomic_fetch_add_u64(&s->renewals, 1);
+	pg_atomic_fetch_add_u64(&facts_shared->renewals, 1);
+}
+
+bool
+facts_looked(int slot, Oid origin, int64 began, int64 now, uint64 suspicions)
 {
 	FactsSlot  *s = slot_at(slot);
+	bool		fresh = facts_state(slot, origin, now) == FACTS_FRESH;
 
 	if (s == NULL)
-		return;
+		return false;
 	end_look(s, origin, "");
-	pg_atomic_write_u64(&s->looked_at, (uint64) now);
+	/* as of when it was asked, not of when the answer came */
+	pg_atomic_write_u64(&s->looked_at, (uint64) began);
+	/* what was published comes before */
+	pg_write_barrier();
+	pg_atomic_write_u64(&s->cleared, suspicions);
+	if (fresh && s->renewed == pg_atomic_read_u64(&s->generation))
+		return false;
+	renew(s);
+	return true;
 }
 
 void
@@ -354,6 +377,18 @@ facts_suspect(int slot, Oid origin)
 	LWLockRelease(&facts_shared->lock);
 }
 
+void
+facts_adopt(int slot, Oid origin)
+{
+	FactsSlot  *s = slot_at(slot);
+
+	if (s == NULL)
+		return;
+	LWLockAcquire(&facts_shared->lock, LW_EXCLUSIVE);
+	adopt(s, origin);
+	LWLockRelease(&facts_shared->lock);
+}
+
 uint64
 facts_suspicions(int slot)
 {
@@ -363,19 +398,22 @@ facts_suspicions(int slot)
 	return s != NULL ? pg_atomic_fetch_add_u64(&s->suspicions, 0) : 0;
 }
 
-void
-facts_cleared(int slot, uint64 suspicions)
+/* ---- readers ---- */
+
+uint64
+facts_renewals(void)
+{
+	return facts_shared != NULL ? pg_atomic_read_u64(&facts_shared->renewals) : 0;
+}
+
+uint64
+facts_renewals_of(int slot)
 {
 	FactsSlot  *s = slot_at(slot);
 
-	if (s == NULL)
-		return;
-	/* what was published comes before */
-	pg_write_barrier();
-	pg_atomic_write_u64(&s->cleared, suspicions);
+	/* a full barrier: what was renewed is read after it */
+	return s != NULL ? pg_atomic_fetch_add_u64(&s->renewals, 0) : 0;
 }
-
-/* ---- readers ---- */
 
 uint64
 facts_generation(int slot)

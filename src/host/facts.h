@@ -32,15 +32,19 @@ typedef enum FactsState
 extern FactsState facts_state(int slot, Oid origin, int64 now);	/* now: CLOCK_MONOTONIC, microseconds */
 extern void facts_want(int slot, int64 now);	/* cheap: writes at most once a second. True work is the scout's; the caller wakes it when the state was not FRESH */
 extern int64 facts_wanted_at(int slot);
-extern void facts_looked(int slot, Oid origin, int64 now);	/* the scout: a look has ended well */
+/*
+ * The scout: a look has ended well that was begun then, after so many suspicions. True: what was not known, or counted no more, or was something else before, may be gone by
+ * again, and facts_renewals has moved. The caller wakes the workers.
+ */
+extern bool facts_looked(int slot, Oid origin, int64 began, int64 now, uint64 suspicions);
 extern void facts_failed(int slot, Oid origin, int64 now, const char *failure); /* it has not, and why */
 /*
  * Something was committed that may have been DDL: what is known of that database, by whatever origin, counts no more until the scout has looked again. Called before
  * its versions are settled. The caller wakes the scout.
  */
 extern void facts_suspect(int slot, Oid origin);
-extern uint64 facts_suspicions(int slot);	/* the scout: read before it looks … */
-extern void facts_cleared(int slot, uint64 suspicions); /* … and given back when the look went well */
+extern void facts_adopt(int slot, Oid origin);	/* the scout, before it looks: from here on the slot is this origin's, and what comes in suspicion meanwhile is counted */
+extern uint64 facts_suspicions(int slot);	/* the scout: read before it looks */
 /* refresh_catalog(origin): a ticket; the scout serves tickets. */
 extern uint64 facts_ask_refresh(int slot);
 extern uint64 facts_refresh_asked(int slot);
@@ -67,6 +71,8 @@ extern void facts_set_identity(int slot, Oid origin, const FactsIdentity *identi
 
 /* The newest published facts of the slot, copied into this process when they have changed; NULL: none. Valid until the next facts_of or facts_identity for that slot. */
 extern const Facts *facts_of(int slot, Oid origin);
+extern uint64 facts_renewals(void); /* moves when any slot's facts have been renewed (see facts_looked); one atomic read */
+extern uint64 facts_renewals_of(int slot);
 extern uint64 facts_generation(int slot);	/* moves with each publication, identity and forgetting, never 0; one atomic read */
 
 /* Draws the proof (core/proof). generation, origin_slot are the caller's to set. culprit (may be NULL): the name at fault, or "". */

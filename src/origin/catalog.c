@@ -3,7 +3,7 @@
  *
  * Answers: is it time to look, and what follows from an answer? One connection, libpq non-blocking throughout; at most one question is out, each with
  * a deadline. A look asks for the identity of the database and a cheap sum over its catalogs' write counters; if that has moved, for a fingerprint of
- * the catalogs; if that has moved, for everything. It is closed when nobody wants anything: an origin may be one that sleeps.
+ * the catalogs; if that has moved, for everything. Where nothing is known yet all is asked at once. It is closed when nobody wants anything: an origin may be one that sleeps.
  *
  * The counters may be late (a backend keeps its own for up to ten seconds, before 15 until its next command), absent (track_counts) or not
  * replicated (a standby): so the fingerprint is taken without them now and then, always where they tell nothing, and when somebody asks for a refresh.
@@ -463,6 +463,13 @@ connect_step(CatalogWatch *w, const DirectoryCredential *credential, int64 now)
 
 /* ---- asking ---- */
 
+/* Whatever a look finds, everything has to be read. */
+static bool
+knows_nothing(const CatalogWatch *w)
+{
+	return !w->has_print || w->read_again;
+}
+
 static void
 ask(CatalogWatch *w, CatalogQuestion question, char *text, int64 now)
 {
@@ -471,7 +478,7 @@ ask(CatalogWatch *w, CatalogQuestion question, char *text, int64 now)
 	w->results = 0;
 	w->wrong = NULL;
 	w->deadline = now + QUESTION_FOR;
-	w->last_deadline = now + (question == ASK_READ || question == ASK_PRINT ? READ_FOR : QUESTION_FOR);
+	w->last_deadline = now + (question == ASK_LOOK || question == ASK_DOUBTS ? QUESTION_FOR : READ_FOR);
 	w->state = WATCH_ASKING;
 	w->used_at = now;
 	if (!PQsendQuery(w->conn, text) || !PQsetSingleRowMode(w->conn))
@@ -481,15 +488,34 @@ ask(CatalogWatch *w, CatalogQuestion question, char *text, int64 now)
 	pfree(text);
 }
 
+/* Of a first look all is certain to be read; over a long way that is asked in the same trip. What the server says of its version on connecting chooses the text. */
+static char *
+look_and_read_text(int version)
+{
+	char	   *look = catalog_look_text(true);
+	char	   *read = catalog_read_text(version);
+	char	   *both = psprintf("%s; %s", look, read);
+
+	pfree(look);
+	pfree(read);
+	return both;
+}
+
 static void
 ask_look(CatalogWatch *w, bool whole, int64 now)
 {
+	int			version = PQserverVersion(w->conn);
+
 	w->looking = true;
 	w->look_began = now;
 	w->ticket = facts_refresh_asked(w->slot);
+	facts_adopt(w->slot, w->oid);
 	w->suspicions = facts_suspicions(w->slot);
 	memset(&w->fresh, 0, sizeof(w->fresh));
-	ask(w, ASK_LOOK, catalog_look_text(whole), now);
+	if (whole && knows_nothing(w) && version >= 120000)
+		ask(w, ASK_LOOK_AND_READ, look_and_read_text(version), now);
+	else
+		ask(w, ASK_LOOK, catalog_look_text(whole), now);
 }
 
 static void
@@ -516,7 +542,7 @@ ask_doubts(CatalogWatch *w, int64 now)
 /* ---- what the answers mean: a look ---- */
 
 static void
-look_well(CatalogWatch *w, const DirectoryOrigin *origin)
+look_well(CatalogWatch *w, int64 now)
 {
 	w->looking = false;
 	w->backoff = 0;
@@ -525,10 +551,9 @@ look_well(CatalogWatch *w, const DirectoryOrigin *origin)
 	if (w->failing)
 		ereport(LOG, (errcode(ERRCODE_SUCCESSFUL_COMPLETION), errmsg("hyperpool: the catalog of origin \"%s\" can be read again", w->name)));
 	w->failing = false;
-	/* as of when it was asked, not of when the answer came */
-	facts_looked(w->slot, w->oid, w->look_began);
 	w->cleared = w->suspicions;
-	facts_cleared(w->slot, w->suspicions);
+	if (facts_looked(w->slot, w->oid, w->look_began, now, w->suspicions))
+		cancel_wake_workers();
 	finish_ticket(w);
 }
 
@@ -583,7 +608,7 @@ print_is_due(const CatalogWatch *w, int64 now)
 {
 	int64		every = Min(Max(PRINT_MIN, w->print_cost * PRINT_SHARE), PRINT_MAX);
 
-	return !w->has_print || w->read_again || !sum_can_tell(w) || strcmp(w->sum, w->known.sum) != 0 ||
+	return knows_nothing(w) || !sum_can_tell(w) || strcmp(w->sum, w->known.sum) != 0 ||
 		w->ticket > w->tickets_done || w->suspicions != w->cleared || now - w->printed_at >= every;
 }
 
@@ -600,23 +625,23 @@ wants_whole(const CatalogWatch *w, const DirectoryOrigin *origin)
 	return is_used(origin) || facts_refresh_asked(w->slot) > w->tickets_done;
 }
 
+static const char *const not_found = "its database was not found";
+
 static void
 look_answered(CatalogWatch *w, const DirectoryOrigin *origin, int64 now)
 {
 	if (!w->fresh.answered)
 	{
-		watch_fail(w, now, "its database was not found", NULL);
+		watch_fail(w, now, not_found, NULL);
 		return;
 	}
 	take_identity(w, now);
-	if (!(is_used(origin) || w->ticket > w->tickets_done))
-		look_well(w, origin);
-	else if (!print_is_due(w, now))
-		look_well(w, origin);
-	else if (w->has_print && !w->read_again)
-		ask_print(w, now);
-	else
+	if (!(is_used(origin) || w->ticket > w->tickets_done) || !print_is_due(w, now))
+		look_well(w, now);
+	else if (knows_nothing(w))
 		ask_read(w, now);
+	else
+		ask_print(w, now);
 }
 
 /* The rows of the catalogs have changed, perhaps only such as the facts are not made of (comments, indexes, statistics objects). */
@@ -631,7 +656,7 @@ note_sum(CatalogWatch *w)
 }
 
 static void
-print_answered(CatalogWatch *w, const DirectoryOrigin *origin, int64 now)
+print_answered(CatalogWatch *w, int64 now)
 {
 	w->print_cost = now - w->asked_at;
 	if (w->fresh_print.all != w->print.all)
@@ -640,7 +665,14 @@ print_answered(CatalogWatch *w, const DirectoryOrigin *origin, int64 now)
 		return;
 	}
 	note_sum(w);
-	look_well(w, origin);
+	look_well(w, now);
+}
+
+/* Of an answer to all at once the first is the look's. */
+static int
+read_results(const CatalogWatch *w)
+{
+	return w->question == ASK_LOOK_AND_READ ? w->results - 1 : w->results;
 }
 
 /*
@@ -654,7 +686,7 @@ read_answered(CatalogWatch *w, const DirectoryOrigin *origin, int64 now)
 {
 	const char *failure;
 
-	if (!catalog_read_is_whole(w->results))
+	if (w->read == NULL || !catalog_read_is_whole(read_results(w)))
 	{
 		watch_fail(w, now, "the answer about its catalog was cut short", NULL);
 		return;
@@ -676,7 +708,7 @@ read_answered(CatalogWatch *w, const DirectoryOrigin *origin, int64 now)
 	catalog_read_free(w->read);
 	w->read = NULL;
 	note_sum(w);
-	look_well(w, origin);
+	look_well(w, now);
 }
 
 static void
@@ -700,7 +732,7 @@ answered(CatalogWatch *w, const DirectoryOrigin *origin, int64 now)
 	else if (w->question == ASK_LOOK)
 		look_answered(w, origin, now);
 	else if (w->question == ASK_PRINT)
-		print_answered(w, origin, now);
+		print_answered(w, now);
 	else
 		read_answered(w, origin, now);
 }
@@ -720,8 +752,15 @@ take_row(CatalogWatch *w, const PGresult *row)
 		case ASK_PRINT:
 			w->wrong = catalog_take_print(&w->fresh_print, row);
 			break;
+		case ASK_LOOK_AND_READ:
+			if (w->read == NULL)
+			{
+				w->wrong = catalog_take_look(&w->fresh, row);
+				break;
+			}
+			/* fall through */
 		case ASK_READ:
-			w->wrong = catalog_take_read(w->read, w->results, row);
+			w->wrong = catalog_take_read(w->read, read_results(w), row);
 			break;
 		case ASK_DOUBTS:
 			w->wrong = catalog_take_doubt(&w->doubts, row);
@@ -738,12 +777,29 @@ refused(CatalogWatch *w, const PGresult *result, int64 now)
 	bool		denied = state != NULL && strcmp(state, "42501") == 0;
 
 	strlcpy(line, text != NULL ? text : PQresultErrorMessage(result), sizeof(line));
-	if (denied && w->question == ASK_LOOK)
+	if (denied && w->read == NULL && (w->question == ASK_LOOK || w->question == ASK_LOOK_AND_READ))
 	{
 		w->denied = true;
 		facts_set_identity(w->slot, w->oid, NULL);
 	}
 	watch_fail(w, now, line, denied ? "Without EXECUTE on pg_control_system() and pg_control_checkpoint(), and SELECT on the system catalogs, the origin's user cannot tell which database it is: nothing of it is cached." : NULL);
+}
+
+/* What follows is everything about the database that it has told it is; a failure from here on forgets what was known of it. */
+static void
+begin_read_behind_look(CatalogWatch *w, int64 now)
+{
+	if (w->wrong != NULL)
+		return;
+	if (!w->fresh.answered)
+	{
+		w->wrong = not_found;
+		return;
+	}
+	/* of an origin that has been dropped: the slot may be another's */
+	if (w->ended == PG_INT64_MAX)
+		take_identity(w, now);
+	w->read = catalog_read_begin(w->context);
 }
 
 /* False: there was no row to take, or it was the last. */
@@ -764,6 +820,8 @@ take_result(CatalogWatch *w, const DirectoryOrigin *origin, int64 now)
 			break;
 		case PGRES_TUPLES_OK:
 			w->results++;
+			if (w->question == ASK_LOOK_AND_READ && w->results == 1)
+				begin_read_behind_look(w, now);
 			break;
 		case PGRES_COMMAND_OK:
 		case PGRES_EMPTY_QUERY:

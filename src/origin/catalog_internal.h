@@ -150,6 +150,7 @@ typedef struct CatalogRead
 typedef enum CatalogQuestion
 {
 	ASK_LOOK,					/* who is it, and how much has been written to its catalogs? */
+	ASK_LOOK_AND_READ,			/* ASK_LOOK, then ASK_READ */
 	ASK_PRINT,					/* the fingerprint */
 	ASK_READ,					/* the fingerprint and everything */
 	ASK_DOUBTS

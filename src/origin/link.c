@@ -324,26 +324,33 @@ link_exchange_free(LinkExchange *e)
 	mem_free(e, sizeof(LinkExchange));
 }
 
-/* A Close of nothing. Not inside of a batch, whose rest would be looked at although it has failed. */
+/* A Close of nothing, behind a Parse of nothing if that is what tells. Not inside of a batch, whose rest would be looked at although it has failed. */
 bool
 link_ask_mark(OriginLink *link)
 {
+	bool		parses = link->tail && exchange_mark(&link->tail->x) == ANS_PARSE_COMPLETE;
 	LinkExchange *e = link_ask_own(link, PURPOSE_PING);
+	Bytes		name = bytes_str("hyperpool_0");
 
-	if (e == NULL || !link_note(e, ASK_CLOSE, ASK_FOR_US, 0, 0, NULL) || !link_note(e, ASK_SYNC, ASK_FOR_US, 0, 0, NULL))
+	if (e == NULL || (parses && !link_note(e, ASK_PARSE, ASK_FOR_US, 0, 0, NULL)) || !link_note(e, ASK_CLOSE, ASK_FOR_US, 0, 0, NULL) ||
+		!link_note(e, ASK_SYNC, ASK_FOR_US, 0, 0, NULL))
 		return false;
-	message_put_named(&link->out, MSG_CLOSE, 'S', bytes_str("hyperpool_0"));
+	if (parses)
+		message_put_parse(&link->out, name, bytes_of("", 0), bytes_of("", 0));
+	message_put_named(&link->out, MSG_CLOSE, 'S', name);
 	message_put_empty(&link->out, MSG_SYNC);
 	link_flush(link);
 	return true;
 }
 
 bool
-link_ask_apart(OriginLink *link)
+link_ask_apart(OriginLink *link, uint8 type)
 {
-	const LinkExchange *before = link->tail;
+	const Exchange *before = link->tail ? &link->tail->x : NULL;
 
-	return before == NULL || before->x.unsure == 0 || before->x.phase != EXCHANGE_CLOSED || link_ask_mark(link);
+	if (before == NULL || before->phase != EXCHANGE_CLOSED || !(exchange_is_doubtful(before) || (type == MSG_SYNC && before->unsure > 0)))
+		return true;
+	return link_ask_mark(link);
 }
 
 LinkExchange *

@@ -185,8 +185,8 @@ extern void link_disown_all(OriginLink *link, const void *owner);	/* their answe
 extern void link_move_others(OriginLink *link, const void *stays);
 extern const void *link_owner_of_head(const OriginLink *link);	/* NULL: nothing is in flight, or nobody's */
 
-/* What is asked next may be answered by a ReadyForQuery alone: that shall not be taken for one that the exchange before may have (exchange_is_unsure). False: no memory. */
-extern bool link_ask_apart(OriginLink *link);
+/* What is asked next, beginning with a message of this type, shall not be taken for a part of the exchange before (exchange_is_unsure, exchange_is_doubtful). False: no memory. */
+extern bool link_ask_apart(OriginLink *link, uint8 type);
 /* A new exchange at the tail. NULL: no memory. */
 extern LinkExchange *link_ask(OriginLink *link, void *owner, void (*on_message) (LinkExchange *e, const LinkNews *news));
 /* Notes one message of exchange e (the tail) that is being sent or is to be made; see exchange_add. */

@@ -242,11 +242,11 @@ tell_swallowed(LinkExchange *e, const Frame *frame)
 		link_tell_owner(e, &news);
 }
 
-/* What was sent during a copy that has failed may be answered yet: see exchange_is_unsure. */
+/* What was sent during a copy that has failed may be answered yet: see exchange_wants_mark. */
 static void
 wait_for_mark(OriginLink *link, LinkExchange *e)
 {
-	if (exchange_is_unsure(&e->x) && e->next == NULL && !link_ask_mark(link))
+	if (exchange_wants_mark(&e->x) && e->next == NULL && !link_ask_mark(link))
 		link_break(link, "53200", "out of memory for a request");
 }
 
@@ -294,7 +294,7 @@ on_answer(OriginLink *link, const Frame *frame, Run *run)
 	uint8		status = frame->type == ANS_READY && frame->body.len == 1 ? frame->body.data[0] : 0;
 	AnswerVerdict verdict = ANSWER_VIOLATION;
 
-	if (e && exchange_is_unsure(&e->x) && exchange_over_by(&e->x, frame->type))
+	if (e && exchange_is_unsure(&e->x) && exchange_over_by(&e->x, frame->type, link_on_dropped, e))
 	{
 		run_deliver(e, run);
 		end_head(link);

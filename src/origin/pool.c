@@ -41,6 +41,7 @@ pools_init(Reactor *reactor, int worker)
 				(errcode(ERRCODE_OUT_OF_MEMORY),
 				 errmsg("out of memory for the pools of a hyperpool worker")));
 	sweep_task.run = pools_sweep;
+	pools.hope_timer.on_time = hope_on_time;
 }
 
 StatementTable *
@@ -83,6 +84,7 @@ pool_make(const DirectoryOrigin *origin, const DirectoryCredential *credential)
 	pool->counters = counters_of(pools.worker, origin->slot);
 	pool->wake.on_time = pool_wake;
 	pool->queue_timer.on_time = queue_on_time;
+	dlist_init(&pool->hoping);
 	for (int kind = 0; kind < QUEUE_KINDS; kind++)
 	{
 		pool->queues[kind].spare.pool = pool;

@@ -9,6 +9,7 @@
 #define HYPERPOOL_ORIGIN_POOL_H
 
 #include "postgres.h"
+#include "lib/ilist.h"
 #include "host/directory.h"
 #include "host/cancel.h"
 #include "origin/link.h"
@@ -24,12 +25,17 @@ typedef struct PoolWaiter
 	const SettingsVector *settings;
 	Oid			role;			/* fairness */
 	bool		rides;			/* what it has to ask is a plain read that lies complete in memory: a shared link will do, if its statement is quick */
-	Digest128	digest;			/* rides: of its statement */
+	bool		hopes;			/* it looks like one, and may prove to be when more is known of the origin's catalog (never together with rides) */
+	Digest128	digest;			/* rides or hopes: of its statement */
 	int64		since;
 	/* link: it is yours, BUSY, or has room for you, SHARED. NULL: failed; sqlstate and text say why (refusal != REFUSE_LIMIT: one of our own refusals) */
 	void		(*on_checkout) (struct PoolWaiter *waiter, OriginLink *link);
 	Refusal		refusal;
-	struct RoleQueue *queue;	/* the pool's own: where it waits */
+	void		(*on_facts) (struct PoolWaiter *waiter);	/* more is known: sets rides and hopes anew. Only while it waits and hopes */
+	/* the pool's own */
+	struct RoleQueue *queue;	/* where it waits */
+	dlist_node	hope;			/* hopes: among those that do */
+	uint64		renewals;		/* hopes: of the facts, when it was looked at last */
 } PoolWaiter;
 
 extern void pools_init(Reactor *reactor, int worker);
@@ -99,6 +105,7 @@ extern const char *pool_link_parameter(const LinkPool *pool, const char *name);
 
 /* ---- the worker's loop ---- */
 extern void pools_on_directory(Directory *directory);	/* new options, credentials, dropped origins; old pointers die; on_checkout comes later */
+extern void pools_on_facts(void);		/* each turn: has more become known of a catalog? Then those who wait for a link to themselves for want of it are looked at again; on_checkout comes from inside */
 extern void pools_on_note(const Note *note);	/* NOTE_RESTART_ORIGIN, NOTE_DIRECTORY (pause and resume); others are ignored */
 extern void pools_tick(void);			/* about once a second: idle, lifetime, min_pool_size, shares between workers */
 extern bool pools_drain(void);			/* shutdown: closes idle links; true when none is left */

@@ -7,6 +7,7 @@
  *	pool_config.c		the pool's copy of the directory's numbers, options and secret
  *	pool_share.c		between workers and over time: shares, idle and life time, the minimum, drain
  *	pool_parameters.c	what the origin reports to a client of a settings vector
+ *	pool_hope.c			who waits and may come to ride once more is known of the catalog
  *	pool_ride.c			shared links: which of them takes a plain read, and when one is to become free for who needs it alone
  *
  * A link's place in its pool is a list, and link_place_set() alone moves it. Callbacks into
@@ -75,6 +76,7 @@ typedef struct RoleQueue
 	Oid			role;
 	PoolWaiter *head;
 	PoolWaiter *tail;
+	PoolWaiter *moved;			/* the last that came from another queue, NULL = none or gone */
 	struct RoleQueue *next;		/* ring of the roles that wait at this pool */
 	struct RoleQueue *prev;
 	struct RoleQueue *next_in_bucket;
@@ -170,6 +172,8 @@ struct LinkPool
 	PoolQueue	queues[QUEUE_KINDS];
 	uint32		waiting;		/* in both */
 	ReactorTimer queue_timer;	/* not later than the oldest waiter's queue_timeout */
+	dlist_head	hoping;			/* pool_hope.c; those that were looked at longest ago first */
+	uint64		renewals;		/* of the facts of its origin, as far as is heard of */
 
 	/* opening (pool_open.c) */
 	int64		backoff;		/* the last one, 0 = the last attempt went well */
@@ -207,6 +211,8 @@ typedef struct PoolsState
 	SettingsTable *settings;
 	const SettingsVector *empty;
 	PaceTable  *paces;
+	uint64		renewals;		/* of any origin's facts, as far as is heard of */
+	ReactorTimer hope_timer;	/* there are more to be looked at */
 } PoolsState;
 
 extern PoolsState pools;
@@ -253,8 +259,14 @@ extern void queue_put(LinkPool *pool, PoolWaiter *waiter);
 extern PoolWaiter *queue_head(const LinkPool *pool, PoolQueueKind kind);	/* whose turn it is, or NULL */
 extern PoolWaiter *queue_take(LinkPool *pool, PoolQueueKind kind);	/* the same; its turn is over */
 extern int64 queue_oldest(const LinkPool *pool);	/* since when, 0 = nobody waits */
+extern void queue_move(PoolWaiter *waiter, PoolQueueKind kind);	/* to another queue of its pool, behind those who have waited longer */
 extern void queue_arm(LinkPool *pool);
 extern void queue_on_time(ReactorTimer *timer);
+
+/* ---- pool_hope.c ---- */
+extern void hope_join(PoolWaiter *waiter);	/* fine if it does not hope */
+extern void hope_leave(PoolWaiter *waiter);
+extern void hope_on_time(ReactorTimer *timer);
 
 /* ---- pool_ride.c ---- */
 extern bool pool_rider_is_quick(const LinkPool *pool, const PoolWaiter *waiter);	/* by now */

@@ -2,7 +2,8 @@
  * origin/pool_queue.c - who waits for a link.
  *
  * First come first served inside a local role, round robin over the roles: a role with a thousand sessions takes
- * one turn like a role with one. Every operation is O(1), but for the timer, which looks at the first of each role.
+ * one turn like a role with one. Every operation is O(1), but for the timer, which looks at the first of each role, and for a move to another queue, which
+ * passes by those who have come later.
  * Owns the role queues; the waiters are the sessions'.
  */
 #include "postgres.h"
@@ -90,34 +91,48 @@ round_leave(RoleQueue *q)
 
 /* ---- waiters ---- */
 
-void
-queue_put(LinkPool *pool, PoolWaiter *waiter)
+/* Behind whom of the role is the place of one who has waited since then? Those who are moved come by age, nearly: each is looked for from where the one before him has gone. */
+static PoolWaiter *
+place_of(const RoleQueue *q, int64 since)
 {
-	PoolQueueKind kind = pool_rider_is_quick(pool, waiter) ? QUEUE_RIDERS : QUEUE_ALONE;
-	RoleQueue  *q = role_queue_get(pool, &pool->queues[kind], waiter->role);
+	PoolWaiter *before = q->moved != NULL && q->moved->since <= since ? q->moved : NULL;
+	PoolWaiter *next = before != NULL ? before->next : q->head;
+
+	if (q->tail == NULL || q->tail->since <= since)
+		return q->tail;
+	while (next != NULL && next->since <= since)
+	{
+		before = next;
+		next = next->next;
+	}
+	return before;
+}
+
+/* before: of the role, NULL = nobody. */
+static void
+role_queue_add(RoleQueue *q, PoolWaiter *waiter, PoolWaiter *before)
+{
+	PoolWaiter *next = before != NULL ? before->next : q->head;
 
 	if (q->head == NULL)
 		round_join(q);
 	q->of->count++;
-	waiter->pool = pool;
 	waiter->queue = q;
-	waiter->next = NULL;
-	waiter->prev = q->tail;
-	if (q->tail != NULL)
-		q->tail->next = waiter;
+	waiter->prev = before;
+	waiter->next = next;
+	if (before != NULL)
+		before->next = waiter;
 	else
 		q->head = waiter;
-	q->tail = waiter;
-	pool->waiting++;
-	pool_publish(pool);
+	if (next != NULL)
+		next->prev = waiter;
+	else
+		q->tail = waiter;
 }
 
 static void
-queue_remove(PoolWaiter *waiter)
+role_queue_remove(RoleQueue *q, PoolWaiter *waiter)
 {
-	LinkPool   *pool = waiter->pool;
-	RoleQueue  *q = waiter->queue;
-
 	if (waiter->prev != NULL)
 		waiter->prev->next = waiter->next;
 	else
@@ -126,17 +141,53 @@ queue_remove(PoolWaiter *waiter)
 		waiter->next->prev = waiter->prev;
 	else
 		q->tail = waiter->prev;
+	if (q->moved == waiter)
+		q->moved = waiter->prev;
 	waiter->next = waiter->prev = NULL;
 	waiter->queue = NULL;
-	waiter->pool = NULL;
-	pool->waiting--;
 	q->of->count--;
 	if (q->head == NULL)
 	{
 		round_leave(q);
 		role_queue_release(q);
 	}
+}
+
+void
+queue_put(LinkPool *pool, PoolWaiter *waiter)
+{
+	PoolQueueKind kind = pool_rider_is_quick(pool, waiter) ? QUEUE_RIDERS : QUEUE_ALONE;
+	RoleQueue  *q = role_queue_get(pool, &pool->queues[kind], waiter->role);
+
+	role_queue_add(q, waiter, q->tail);
+	waiter->pool = pool;
+	pool->waiting++;
+	hope_join(waiter);
 	pool_publish(pool);
+}
+
+static void
+queue_remove(PoolWaiter *waiter)
+{
+	LinkPool   *pool = waiter->pool;
+
+	hope_leave(waiter);
+	role_queue_remove(waiter->queue, waiter);
+	waiter->pool = NULL;
+	pool->waiting--;
+	pool_publish(pool);
+}
+
+void
+queue_move(PoolWaiter *waiter, PoolQueueKind kind)
+{
+	LinkPool   *pool = waiter->pool;
+	RoleQueue  *q;
+
+	role_queue_remove(waiter->queue, waiter);
+	q = role_queue_get(pool, &pool->queues[kind], waiter->role);
+	role_queue_add(q, waiter, place_of(q, waiter->since));
+	q->moved = waiter;
 }
 
 PoolWaiter *

@@ -12,12 +12,12 @@ import pg8000
 tls = ssl.create_default_context()
 tls.check_hostname = False
 tls.verify_mode = ssl.CERT_NONE
-wanted = None if os.environ.get("PGSSLMODE") == "disable" else tls
+wanted = {} if os.environ.get("PGSSLMODE") == "disable" else {"ssl_context": tls}
 
 
 def connect():
     e = os.environ
-    return pg8000.connect(host=e["PGHOST"], port=int(e["PGPORT"]), user=e["PGUSER"], password=e["PGPASSWORD"], database=e["PGDATABASE"], ssl_context=wanted)
+    return pg8000.connect(host=e["PGHOST"], port=int(e["PGPORT"]), user=e["PGUSER"], password=e["PGPASSWORD"], database=e["PGDATABASE"], **wanted)
 
 
 def check(name, work):
@@ -34,7 +34,7 @@ def state_of(work):
     try:
         work()
     except pg8000.DatabaseError as e:
-        return e.args[0]["C"]
+        return e.args[0]["C"] if isinstance(e.args[0], dict) else e.args[2]    # before 1.13
     return "no error"
 
 

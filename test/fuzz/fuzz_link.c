@@ -92,9 +92,7 @@ note(Link *l, Exchange *x, const Frame *frame)
 		return GOES_ON;
 	if (frame->type == MSG_COPY_DATA)
 		exchange_copy_data(x);
-	else if (frame->type == MSG_SYNC && x->copy_in && !x->copy_ended)
-		exchange_sync_in_copy(x);
-	else
+	else if (frame->type != MSG_SYNC || !exchange_sync_in_copy(x))
 	{
 		if (!exchange_add(x, exchange_kind_of(frame->type, what_of(frame)), whose, 0, 0, NULL))
 			return CLIENT_ENDED;
@@ -194,9 +192,12 @@ look_into(const Frame *frame)
 static Exchange *
 head_for(Link *l, uint8_t type)
 {
-	if (l->head < l->count && exchange_over_by(&l->fifo[l->head], type))
+	uint32_t	asked = l->head < l->count ? l->fifo[l->head].count : 0;
+	uint32_t	left = l->left;
+
+	if (l->head < l->count && exchange_over_by(&l->fifo[l->head], type, on_dropped, l))
 	{
-		FUZZ_CHECK(l->fifo[l->head].count == 0 && exchange_done(&l->fifo[l->head]));
+		FUZZ_CHECK(l->fifo[l->head].count == 0 && exchange_done(&l->fifo[l->head]) && l->left - left == asked);
 		exchange_free(&l->fifo[l->head++]);
 		make_answers(l);
 	}

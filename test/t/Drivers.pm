@@ -11,6 +11,7 @@ use PostgreSQL::Test::Utils;
 
 my $scripts = abs_path(dirname(__FILE__) . '/../drivers');
 my $scratch;
+our $by_trust;	# they need not know SCRAM, nor TLS
 my $patience = 120;    # seconds, for one command
 my $jar = '/usr/share/java/postgresql.jar';
 
@@ -70,17 +71,40 @@ sub with_go
 	return works('go', 'build', '-o', $program, "$scripts/pq.go") ? [$program] : ();
 }
 
+# Debian's crates; they have no TLS for it
+sub with_cargo
+{
+	my $crates = '/usr/share/cargo/registry';
+	my $folder = scratch() . '/cargo';
+	return if !$by_trust || !glob("$crates/tokio-postgres-*");
+	mkdir "$folder$_" for '', '/home';
+	my $is = qq{[package]\nname = "driver"\nversion = "1.0.0"\nedition = "2021"\n[[bin]]\nname = "driver"\npath = "$scripts/tokio_postgres.rs"\n[dependencies]\n}
+	  . qq{bytes = "1"\nfutures-util = { version = "0.3", features = ["sink"] }\ntokio-postgres = "0.7"\n}
+	  . qq{tokio = { version = "1", features = ["macros", "net", "rt", "time"] }\n};
+	my $from = qq{[source.crates-io]\nreplace-with = "debian"\n[source.debian]\ndirectory = "$crates"\n};
+	for ([ "$folder/Cargo.toml", $is ], [ "$folder/home/config.toml", $from ])
+	{
+		my ($path, $text) = @$_;
+		open my $file, '>', $path or die "$path: $!";
+		print $file $text;
+		close $file;
+	}
+	local %ENV = (%ENV, CARGO_HOME => "$folder/home", CARGO_TARGET_DIR => "$folder/target");
+	return works('cargo', 'build', '--quiet', '--manifest-path', "$folder/Cargo.toml") ? ["$folder/target/debug/driver"] : ();
+}
+
 my @drivers = (
 	[ 'psql', sub { return [ 'bash', "$scripts/psql.sh" ] } ],
 	[ 'libpq', \&with_libpq ],
 	[ 'psycopg2', sub { with_python('psycopg2.py', 'psycopg2') } ],
 	[ 'psycopg', sub { with_python('psycopg.py', 'psycopg') } ],
 	[ 'asyncpg', sub { with_python('asyncpg.py', 'asyncpg') } ],
-	[ 'pg8000', sub { with_python('pg8000.py', 'pg8000.native') } ],
+	[ 'pg8000', sub { with_python('pg8000.py', $by_trust ? 'pg8000' : 'pg8000.native') } ],
 	[ 'node-postgres', sub { with_node('pg.mjs', 'pg') } ],
 	[ 'postgres.js', sub { with_node('postgres.mjs', 'postgres') } ],
 	[ 'JDBC', sub { return -e $jar && works('javac', '-version') ? [ 'java', '-cp', $jar, "$scripts/jdbc.java" ] : () } ],
 	[ 'lib/pq', \&with_go ],
+	[ 'tokio-postgres', \&with_cargo ],
 	[ 'DBD::Pg', sub { return works($^X, '-MDBD::Pg', '-e', '1') ? [ $^X, "$scripts/dbd.pl" ] : () } ],
 	[ 'ruby-pg', sub { return works('ruby', '-rpg', '-e', '1') ? [ 'ruby', "$scripts/ruby_pg.rb" ] : () } ],
 	[ 'PHP', sub {

@@ -190,21 +190,23 @@ model_take(Model *m, const Message *in)
 	}
 }
 
-/* A client that goes by the protocol: once it has asked for a copy, it sends data until it has ended it. */
+/* A client that goes by the protocol: once it has asked for a copy, it sends data until it has ended it, or (gone: there is none, or not any more) for a while. */
 static Message
-client_says(int *copies_due)
+client_says(int *copies_due, bool gone)
 {
 	static const char usual[] = "QQPPPBBBBDEEEEECCSSSSSSHF";
 	static const char copying[] = "dddddcccfHS";
 	static const uint8_t statuses[] = {TX_IDLE, TX_OPEN, TX_FAILED};
 	Message		m = {0};
 
+	if (gone && roll(4) == 0)
+		*copies_due = 0;
 	m.type = *copies_due > 0 ? copying[roll(sizeof(copying) - 1)] : usual[roll(sizeof(usual) - 1)];
 	m.status = statuses[roll(3)];
 	m.what = roll(2) ? 'S' : 'P';
 	m.early = roll(2);
 	if (m.type != MSG_FLUSH && m.type != MSG_COPY_DONE && m.type != MSG_COPY_FAIL)
-		m.fails = roll(14) == 0;
+		m.fails = roll(m.type == MSG_COPY_DATA ? 5 : 14) == 0;
 	if (m.type == MSG_COPY_DONE || m.type == MSG_COPY_FAIL)
 		--*copies_due;
 	if (m.type == MSG_QUERY || m.type == MSG_EXECUTE)
@@ -241,7 +243,9 @@ typedef struct Play
 	Answer		passed[MAX_ANSWERS];	/* what our client has seen */
 	int			npassed;
 	int			copies_due;
-	bool		in_doubt;		/* requests stand behind a Sync sent during a copy that has failed: nobody knows to which exchange they belong */
+	bool		may_copy;		/* something has been asked that could be a copy: then nothing is made */
+	bool		beyond;			/* two copies in one batch, all sent without waiting: nobody knows what is answered if the first fails */
+	int			doubts;			/* answers that came while it was not known what is answered */
 	int			wrong;
 } Play;
 
@@ -290,33 +294,16 @@ play_begin(Play *p)
 static void
 play_mark(Play *p)
 {
+	bool		parses = p->has_tail && exchange_mark(&p->fifo[p->count - 1]) == ANS_PARSE_COMPLETE;
 	Exchange   *x = play_begin(p);
 
+	if (parses)
+		p->wire[p->sent++] = (Message) {.type = MSG_PARSE};
 	p->wire[p->sent++] = (Message) {.type = MSG_CLOSE};
 	p->wire[p->sent++] = (Message) {.type = MSG_SYNC, .status = TX_IDLE};
-	if (!exchange_add(x, ASK_CLOSE, ASK_FOR_US, 0, 0, NULL) || !exchange_add(x, ASK_SYNC, ASK_FOR_US, 0, 0, NULL))
+	if ((parses && !exchange_add(x, ASK_PARSE, ASK_FOR_US, 0, 0, NULL)) || !exchange_add(x, ASK_CLOSE, ASK_FOR_US, 0, 0, NULL) ||
+		!exchange_add(x, ASK_SYNC, ASK_FOR_US, 0, 0, NULL))
 		p->wrong++;
-}
-
-/* All that was sent behind the copy's end in its exchange; drops: what else there was. */
-static bool
-only_syncs_behind(const Exchange *x, int drops)
-{
-	const Ask  *ring = x->ring ? x->ring : x->inline_ring;
-	uint32_t	size = x->ring ? x->size : sizeof(x->inline_ring) / sizeof(Ask);
-
-	for (uint32_t i = 0; i < x->count; i++)
-		drops += ring[(x->head + i) % size].kind != ASK_SYNC && !(i == 0 && ring[x->head].kind == ASK_QUERY);
-	return drops == 0;
-}
-
-/* The exchange behind was asked before the copy was known to be one. */
-static bool
-is_followed_unmarked(const Play *p)
-{
-	const Exchange *next = p->head + 1 < p->count ? &p->fifo[p->head + 1] : NULL;
-
-	return next && (next->count == 0 || (next->ring ? next->ring : next->inline_ring)[next->head].whose == ASK_MADE);
 }
 
 static void
@@ -335,8 +322,10 @@ play_answer(Play *p)
 		p->wrong++;				/* an answer to nothing */
 		return;
 	}
-	if (exchange_over_by(x, a.type))
+	p->doubts += x->in_doubt;
+	if (exchange_over_by(x, a.type, no_drop, &drops))
 	{
+		drops = 0;
 		play_done(p);
 		play_make(p);
 		x = &p->fifo[p->head];
@@ -353,17 +342,12 @@ play_answer(Play *p)
 	p->wrong += a.type == ANS_ERROR && verdict != ANSWER_PASS_ERROR;
 	if (verdict == ANSWER_PASS || verdict == ANSWER_PASS_ERROR)
 		pass(p, a.type, a.status);
-	if (a.type == ANS_ERROR && x->unsure > 0 && (!only_syncs_behind(x, drops) || is_followed_unmarked(p)))
-	{
-		p->in_doubt = true;
-		return;
-	}
 	if (exchange_done(x))
 	{
 		p->wrong += a.type != ANS_READY || x->count != 0 || x->status != a.status;
 		play_done(p);
 	}
-	else if (exchange_is_unsure(x) && a.type == ANS_READY && p->head + 1 == p->count)
+	else if (exchange_wants_mark(x) && a.type == ANS_READY && p->head + 1 == p->count)
 		play_mark(p);
 	play_make(p);
 }
@@ -371,14 +355,21 @@ play_answer(Play *p)
 static void
 play_send(Play *p, Exchange *x, Message m, AskFor whose)
 {
+	uint8_t		phase;
+
 	if (whose != ASK_MADE)
 		p->wire[p->sent++] = m;
+	for (int i = 0; i < m.nparts; i++)
+		if (m.parts[i] == DOES_COPY_IN)
+			exchange_may_copy(x);
+	phase = x->phase;
 	if (m.type == MSG_COPY_DATA)
 		exchange_copy_data(x);
-	else if (m.type == MSG_SYNC && x->copy_in && !x->copy_ended)
-		exchange_sync_in_copy(x);
+	else if (m.type == MSG_SYNC && exchange_sync_in_copy(x))
+		;
 	else if (m.type != MSG_FLUSH && !exchange_add(x, exchange_kind_of(m.type, m.what), whose, 0, 0, NULL))
 		p->wrong++;
+	p->beyond |= x->doubtful && phase == EXCHANGE_CLOSED && x->phase == EXCHANGE_OPEN;
 }
 
 /* The session's way with a message: see first_piece in client/session_ask.c. */
@@ -391,8 +382,6 @@ play_client(Play *p, Message m)
 	AskFor		whose = ASK_FOR_CLIENT;
 	Message		ours = {.type = MSG_PARSE};
 
-	if (p->has_tail && tail->phase == EXCHANGE_OPEN && tail->unsure > 0 && !tail->copy_in && m.type != MSG_SYNC)
-		p->in_doubt = true;
 	model_take(&p->direct, &m);
 	if (verdict == ASK_IGNORE)
 		return;
@@ -401,16 +390,16 @@ play_client(Play *p, Message m)
 		p->wrong++;
 		return;
 	}
-	if (p->has_tail && verdict == ASK_NEXT && tail->unsure > 0)
-	{
-		if (m.type == MSG_PARSE || m.type == MSG_CLOSE || m.type == MSG_SYNC)
-			play_mark(p);		/* perhaps we answer it ourselves; see link_ask_apart */
-	}
+	/* see link_ask_apart */
+	if (p->has_tail && verdict == ASK_NEXT && tail->phase == EXCHANGE_CLOSED &&
+		(exchange_is_doubtful(tail) || (tail->unsure > 0 && (m.type == MSG_SYNC || m.type == MSG_PARSE || m.type == MSG_CLOSE))))
+		play_mark(p);
 	if (!p->has_tail || verdict == ASK_NEXT)
 		play_begin(p);
 	if ((m.type == MSG_BIND || m.type == MSG_DESCRIBE) && roll(3) == 0)
 		play_send(p, &p->fifo[p->count - 1], ours, ASK_FOR_US);
-	if ((m.type == MSG_PARSE || m.type == MSG_CLOSE) && !m.fails && roll(2))
+	p->may_copy |= p->copies_due > 0;
+	if ((m.type == MSG_PARSE || m.type == MSG_CLOSE) && !m.fails && !p->may_copy && roll(2))
 		whose = ASK_MADE;
 	play_send(p, &p->fifo[p->count - 1], m, whose);
 	play_make(p);
@@ -429,15 +418,15 @@ play_step(Play *p, int haste)
 static void
 play_out(Play *p)
 {
-	while (!p->in_doubt && !p->wrong && (p->read < p->sent || p->taken < p->origin.said))
+	while (!p->beyond && !p->wrong && (p->read < p->sent || p->taken < p->origin.said))
 		play_step(p, 10);
 }
 
-/* The client has seen what it would have seen without us: all of it, or the front where the end is in doubt. */
+/* The client has seen what it would have seen without us: all of it, or the front. */
 static bool
 saw_the_same(const Play *p)
 {
-	if (p->npassed > p->direct.said || (!p->in_doubt && p->npassed != p->direct.said))
+	if (p->npassed > p->direct.said || (!p->beyond && p->npassed != p->direct.said))
 		return false;
 	for (int i = 0; i < p->npassed; i++)
 		if (p->passed[i].type != p->direct.answers[i].type || p->passed[i].status != p->direct.answers[i].status)
@@ -445,11 +434,20 @@ saw_the_same(const Play *p)
 	return true;
 }
 
+/* Where there may be another copy nothing is sent to see what has been answered. */
+static bool
+waits_in_doubt(const Play *p)
+{
+	const Exchange *x = &p->fifo[p->head];
+
+	return p->head + 1 == p->count && x->in_doubt && x->copies_again;
+}
+
 /* What became of it, for people. */
 static void
 play_tell(const Play *p, FILE *out)
 {
-	fprintf(out, "# wrong %d, in doubt %d, in flight %d\n#   sent   ", p->wrong, p->in_doubt, p->count - p->head);
+	fprintf(out, "# wrong %d, in flight %d\n#   sent   ", p->wrong, p->count - p->head);
 	for (int i = 0; i < p->sent; i++)
 		fputc(p->wire[i].type, out);
 	fprintf(out, "\n#   passed ");
@@ -469,18 +467,18 @@ play_all(Play *p)
 	int			haste = roll(10);
 
 	memset(p, 0, sizeof(*p));
-	for (int i = 0; i < messages && !p->in_doubt && !p->wrong; i++)
+	for (int i = 0; i < messages && !p->beyond && !p->wrong; i++)
 	{
-		play_client(p, client_says(&p->copies_due));
-		for (int steps = roll(4); steps > 0 && !p->in_doubt && !p->wrong; steps--)
+		play_client(p, client_says(&p->copies_due, !p->direct.copying));
+		for (int steps = roll(4); steps > 0 && !p->beyond && !p->wrong; steps--)
 			play_step(p, haste);
 	}
-	while (p->copies_due-- > 0 && !p->in_doubt && !p->wrong)
+	while (p->copies_due-- > 0 && !p->beyond && !p->wrong)
 		play_client(p, (Message) {.type = MSG_COPY_DONE});
-	if (!p->in_doubt && !p->wrong)
+	if (!p->beyond && !p->wrong)
 		play_client(p, (Message) {.type = MSG_SYNC, .status = TX_IDLE});
 	play_out(p);
-	return p->wrong == 0 && !p->origin.lost && !p->direct.lost && saw_the_same(p) && (p->in_doubt || p->head == p->count);
+	return p->wrong == 0 && !p->origin.lost && !p->direct.lost && saw_the_same(p) && (p->beyond || p->head == p->count || waits_in_doubt(p));
 }
 
 static void

@@ -429,34 +429,16 @@ sub without_crash
 # ---- known differences ----
 # docs/protocol.md, at its end, and known/; they are said only with {known}, as they would hide others.
 
-# Behind a Sync that comes during a COPY FROM STDIN of the extended protocol, without waiting: a request may be counted to another batch.
-sub until_sync_in_copy
-{
-	my ($self, $at, @messages) = @_;
-	my ($copying, @rest) = $at->{copy} && $self->{copies};
-	for (@messages)
-	{
-		push @rest, $_;
-		$self->{copies} = 1 if /^P .*copy .*from stdin/;
-		$copying = 1 if /^E / && $self->{copies};
-		last if $copying && /^S/;
-	}
-	return @rest;
-}
-
 sub without_known
 {
 	my ($self, $at, @messages) = @_;
 	return @messages if $self->{known};
-	@messages = $self->until_sync_in_copy($at, @messages);
 	if (!is_outside($at, @messages))
 	{
 		# reset-in-one-string, which is true of a transaction, too
 		@messages = grep { !/^[QP] .*(?:\breset\b|discard all|to default|zone local)/ } @messages if $self->{startup};
 		# describe_in_failed_transaction
 		@messages = grep { !/^D S/ } @messages;
-		# parse_of_taken_name_failed
-		@messages = map { /^P (s\d) / ? ("C S $1", $_) : $_ } @messages;
 	}
 	# parsed_again_before_begin
 	return grep { !/^P .*(?:isolation level|read only|read write|deferrable)/ } @messages;
