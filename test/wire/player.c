@@ -29,18 +29,21 @@ static void print_traces(Play *p, int turn);
 
 /* ---- ends ---- */
 
-static void stop(int status, const char *format, va_list args) __attribute__((noreturn));
-
 static void
-stop(int status, const char *format, va_list args)
+complain(const char *format, va_list args)
+{
+	if (the_play.line > 0)
+		fprintf(stderr, "line %d: ", the_play.line);
+	vfprintf(stderr, format, args);
+	fputc('\n', stderr);
+}
+
+static void __attribute__((noreturn))
+stop(int status)
 {
 	static bool stopping = false;
 	Play	   *p = &the_play;
 
-	if (p->line > 0)
-		fprintf(stderr, "line %d: ", p->line);
-	vfprintf(stderr, format, args);
-	fputc('\n', stderr);
 	if (!stopping)
 	{
 		stopping = true;
@@ -59,7 +62,9 @@ fail(const char *format,...)
 	va_list		args;
 
 	va_start(args, format);
-	stop(EXIT_FAULT, format, args);
+	complain(format, args);
+	va_end(args);
+	stop(EXIT_FAULT);
 }
 
 void
@@ -68,7 +73,9 @@ timed_out(const char *format,...)
 	va_list		args;
 
 	va_start(args, format);
-	stop(EXIT_TIMEOUT, format, args);
+	complain(format, args);
+	va_end(args);
+	stop(EXIT_TIMEOUT);
 }
 
 /* What is still open says goodbye and must be closed by the other side. */
