@@ -1,8 +1,8 @@
 /*
  * player_trace.h: what one connection was told, as text: a line a message, every field in it.
  *
- * README.md ("The trace") says what the lines look like. In a brief trace a run of DataRow or CopyData is one line, written when the run ends; whoever
- * writes or reads beside it ends the run first, as all functions here do but trace_answer.
+ * README.md ("The trace") says what the lines look like. In a brief trace a run of DataRow or CopyData is one line, written when the run ends: before anything
+ * else is written, or by trace_end_run.
  */
 #ifndef WIRE_PLAYER_TRACE_H
 #define WIRE_PLAYER_TRACE_H
