@@ -185,11 +185,27 @@ $(BUILD)/relay $(BUILD)/crowd: $(BUILD)/%: test/tools/%.c
 
 $(BUILD)/crowd: TOOL_LIBS = -lssl -lcrypto
 
+# The programs of the oracle, and what they share.
+WIRE_SHARED   = bytes language login stream
+PLAYER_OBJS   = $(patsubst test/wire/%.c,$(BUILD)/wire/%.o,$(wildcard test/wire/player*.c)) $(WIRE_SHARED:%=$(BUILD)/wire/%.o)
+TOKENS_OBJS   = $(patsubst test/wire/%.c,$(BUILD)/wire/%.o,$(wildcard test/wire/tokens*.c)) $(WIRE_SHARED:%=$(BUILD)/wire/%.o)
+
+$(BUILD)/wire/%.o: test/wire/%.c
+	@mkdir -p $(@D)
+	$(CC) -std=gnu11 -O1 -g -Wall -Wextra $(WERROR) -Wno-unused-parameter -MMD -MP -c -o $@ $<
+
+$(BUILD)/player: $(PLAYER_OBJS)
+$(BUILD)/tokens: $(TOKENS_OBJS)
+$(BUILD)/player $(BUILD)/tokens:
+	$(CC) -o $@ $^ -lssl -lcrypto -lpthread
+
+-include $(PLAYER_OBJS:.o=.d) $(TOKENS_OBJS:.o=.d)
+
 $(BUILD)/wall_clock.so: test/tools/wall_clock.c
 	@mkdir -p $(@D)
 	$(CC) -std=gnu11 -O2 -g -Wall -Wextra $(WERROR) -shared -fPIC -o $@ $<
 
-stage: all $(BUILD)/relay $(BUILD)/crowd $(BUILD)/wall_clock.so
+stage: all $(BUILD)/relay $(BUILD)/crowd $(BUILD)/player $(BUILD)/tokens $(BUILD)/wall_clock.so
 	@rm -rf '$(STAGE)'
 	@$(MAKE) --no-print-directory -s install DESTDIR='$(STAGE)'
 
@@ -215,7 +231,8 @@ wire: stage
 # In sql/ a name with -- is an install script, one without is an input of pg_regress. LANG makes initdb choose UTF-8 (the test tools drop LC_ALL).
 REGRESS_TESTS ?= $(sort $(foreach f,$(wildcard sql/*.sql),$(if $(findstring --,$(f)),,$(basename $(notdir $(f))))))
 PROVE_TESTS     ?=
-TEST_ENV       = PG_CONFIG='$(PG_CONFIG)' LANG=C.UTF-8 LC_ALL=C.UTF-8 RELAY='$(CURDIR)/$(BUILD)/relay' CROWD='$(CURDIR)/$(BUILD)/crowd' WALL_CLOCK='$(CURDIR)/$(BUILD)/wall_clock.so'
+TEST_ENV       = PG_CONFIG='$(PG_CONFIG)' LANG=C.UTF-8 LC_ALL=C.UTF-8 RELAY='$(CURDIR)/$(BUILD)/relay' CROWD='$(CURDIR)/$(BUILD)/crowd' WALL_CLOCK='$(CURDIR)/$(BUILD)/wall_clock.so' \
+                 HP_PLAYER='$(CURDIR)/$(BUILD)/player' HP_TOKENS='$(CURDIR)/$(BUILD)/tokens'
 
 run-regress:
 	@test -n '$(REGRESS_TESTS)' || { echo 'no regress inputs in sql/' >&2; exit 1; }

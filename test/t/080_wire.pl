@@ -37,9 +37,6 @@ $gateway->sql("SELECT hyperpool.create_origin('narrow', '$from', pool_size => 1,
 $gateway->sql("SELECT hyperpool.create_origin('cached', '$from', pool_size => 20, cache => true)");
 $gateway->sql("SELECT hyperpool.create_origin('cached_narrow', '$from', pool_size => 1, cache => true)");
 
-my $player = "$certificates/player";
-PostgreSQL::Test::Utils::system_or_bail('gcc', '-O1', '-g', '-o', $player, "$wire/player.c", '-lssl', '-lcrypto');
-$ENV{HP_PLAYER} = $player;
 $ENV{HP_DIRECT} = $from;
 $ENV{HP_RELAY_PORT} = PostgreSQL::Test::Cluster::get_free_port();
 

@@ -35,8 +35,8 @@ sub new
 		}
 	}
 	$self->{by_relay} = $self->way(links => 8, share => 1, cached => 1, relay => 1) if $o{relay};
-	$self->compile;
-	$self->run($self->{tokens}, '--direct', $ENV{HP_LIVE}, '--setup');
+	$self->environment;
+	$self->run($ENV{HP_TOKENS}, '--direct', $ENV{HP_LIVE}, '--setup');
 	return $self;
 }
 
@@ -84,17 +84,9 @@ sub are_used
 
 # ---- programs ----
 
-sub compile
+sub environment
 {
 	my ($self) = @_;
-	my $scratch = PostgreSQL::Test::Utils::tempdir();
-	for (['tokens', '-lpthread'], ['player', '-lssl', '-lcrypto'])
-	{
-		my ($name, @libraries) = @$_;
-		$self->{$name} = "$scratch/$name";
-		PostgreSQL::Test::Utils::system_or_bail('gcc', '-std=gnu11', '-O1', '-g', '-o', $self->{$name}, "$wire/$name.c", @libraries);
-	}
-	$ENV{HP_PLAYER} = $self->{player};
 	$ENV{HP_DIRECT} = conninfo($self->{origin}->port, 'wire');
 	$ENV{HP_LIVE} = 'host=' . $self->{origin}->host . ' port=' . $self->{origin}->port . ' dbname=wire user=wire';
 	$ENV{HP_TIMEOUT} = 10000;
@@ -159,7 +151,7 @@ sub clients
 {
 	my ($self, $ways, @options) = @_;
 	$self->{gateway}->sql("SELECT hyperpool.refresh_catalog('$_->{name}')") for @$ways;
-	return $self->run($self->{tokens}, '--direct', $ENV{HP_LIVE}, (map { ('--through', $_->{through}) } @$ways), '--patience', 60000, @options);
+	return $self->run($ENV{HP_TOKENS}, '--direct', $ENV{HP_LIVE}, (map { ('--through', $_->{through}) } @$ways), '--patience', 60000, @options);
 }
 
 # For so many seconds, and on until it was enough, for three minutes at most. enough: of the sums of what has been counted.

@@ -11,7 +11,7 @@ use File::Basename qw(dirname);
 use File::Temp qw(tempdir);
 use Test::More ();
 
-our @EXPORT = qw(setting slurp spew scratch compiled read_rules rules_of_script is_for_origin note_version normalised same note_needed was_needed
+our @EXPORT = qw(setting slurp spew scratch built read_rules rules_of_script is_for_origin note_version normalised same note_needed was_needed
   player_command play show_difference);
 
 my $here = dirname(__FILE__);
@@ -46,12 +46,13 @@ sub spew
 sub scratch { return $scratch //= tempdir(CLEANUP => 1); }
 
 # The path of a program of this folder, made from its source.
-sub compiled
+# A program of the Makefile.
+sub built
 {
 	my ($name) = @_;
-	my $path = scratch() . "/$name";
-	system('gcc', '-std=gnu11', '-O1', '-g', '-o', $path, "$here/$name.c", '-lssl', '-lcrypto', '-lpthread') == 0 or die "$name.c does not compile\n";
-	return $path;
+	my $top = "$here/../..";
+	system('make', '-s', '-C', $top, "build/$name") == 0 or die "$name does not compile\n";
+	return "$top/build/$name";
 }
 
 # ---- rules ----

@@ -411,7 +411,7 @@ sub main
 		'shrink=s', 'calm') or die "see the head of $0\n";
 	@through = @{ $o{through} // [ setting('HP_GATEWAY', undef) // die "HP_GATEWAY must be set\n" ] };
 	@rules = map { -e $_ ? read_rules($_) : () } setting('HP_RULES', "$FindBin::RealBin/rules"), "$FindBin::RealBin/known/rules";
-	$player = setting('HP_PLAYER', undef) // compiled('player');
+	$player = setting('HP_PLAYER', undef) // built('player');
 	$ENV{HP_TIMEOUT} //= 5000;
 	$ENV{HP_CONTROL} = $ENV{HP_LIVE};
 	spew(path_of('left'), qq{wait "select count(*) from $links and state <> 'idle'" "0"});

@@ -20,7 +20,7 @@
 #   HP_WRITE        the write of cached modes for scripts that set up no table (none)
 #   HP_REPEAT       plays of each script on each side (1)
 #   HP_TIMEOUT      milliseconds an answer may take (10000)
-#   HP_PLAYER       a compiled player (compiled into a temporary folder)
+#   HP_PLAYER       a player (that of the Makefile, build/player)
 #   HP_RULES        the table of rules (rules, beside this file)
 #   HP_CHECK_RULES  1 or 0: does a rule that nobody needed fail a full run?  (1, but 0 when both
 #                   conninfos are the same)
@@ -113,7 +113,7 @@ sub main
 	my @modes = split ' ', setting('HP_MODES', 'plain');
 	my @scripts = @ARGV ? @ARGV : glob("$here/scripts/*.wire");
 	my @rules = read_rules(setting('HP_RULES', "$here/rules"));
-	my $player = setting('HP_PLAYER', undef) // compiled('player');
+	my $player = setting('HP_PLAYER', undef) // built('player');
 	my $full = !@ARGV && !%skipped && setting('HP_CHECK_RULES', $ENV{HP_DIRECT} ne $ENV{HP_GATEWAY});
 	for my $mode (@modes)
 	{
