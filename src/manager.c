@@ -16,12 +16,16 @@
 #include <netinet/in.h>
 #include <unistd.h>
 
+#include "access/genam.h"
 #include "access/heapam.h"
 #include "access/htup_details.h"
 #include "access/table.h"
 #include "access/tableam.h"
 #include "access/xact.h"
+#include "catalog/pg_authid.h"
 #include "catalog/pg_database.h"
+#include "catalog/pg_type.h"
+#include "catalog/pg_user_mapping.h"
 #include "commands/extension.h"
 #include "executor/spi.h"
 #include "libpq/hba.h"
@@ -35,10 +39,12 @@
 #include "storage/procsignal.h"
 #include "storage/sinval.h"
 #include "tcop/tcopprot.h"
+#include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/guc.h"
 #include "utils/inval.h"
 #include "utils/memutils.h"
+#include "utils/rel.h"
 #include "utils/snapmgr.h"
 #include "utils/syscache.h"
 #include "utils/timestamp.h"
@@ -627,25 +633,32 @@ end_of_group(uint64 first, int column)
 	return row;
 }
 
-/* Returns the OIDs of the origins drafted, in their order. */
-static List *
-draft_origins(DirectoryDraft *draft)
+typedef struct Drafted
 {
-	List	   *drafted = NIL;
+	List	   *origins;		/* their OIDs, in their order */
+	List	   *of_superusers;	/* those whose owner is one */
+} Drafted;
+
+static void
+draft_origins(DirectoryDraft *draft, Drafted *drafted)
+{
 	uint64		first;
 	uint64		end;
 
-	select_rows("SELECT s.oid, s.srvname::text, o.option_name, o.option_value"
+	select_rows("SELECT s.oid, s.srvname::text, o.option_name, o.option_value,"
+				" (SELECT r.rolsuper FROM pg_catalog.pg_authid r WHERE r.oid = s.srvowner)"
 				" FROM pg_catalog.pg_foreign_server s JOIN pg_catalog.pg_foreign_data_wrapper w ON w.oid = s.srvfdw"
 				" LEFT JOIN LATERAL pg_catalog.pg_options_to_table(s.srvoptions) o ON true"
 				" WHERE w.fdwname = 'hyperpool' ORDER BY s.oid, o.option_name");
 	for (first = 0; first < SPI_processed; first = end)
 	{
 		end = end_of_group(first, 1);
-		if (draft_origin(draft, first, end))
-			drafted = lappend_oid(drafted, oid_at(first, 1));
+		if (!draft_origin(draft, first, end))
+			continue;
+		drafted->origins = lappend_oid(drafted->origins, oid_at(first, 1));
+		if (bool_at(first, 5))
+			drafted->of_superusers = lappend_oid(drafted->of_superusers, oid_at(first, 1));
 	}
-	return drafted;
 }
 
 static int
@@ -678,56 +691,94 @@ set_credential_option(DirectoryCredential *credential, const char *name, const c
 		credential->require_password = required;
 }
 
+/*
+ * Rows with secrets are taken from the catalogs themselves: the executor would leave copies of them in memory that it gives back as it is. Those made here
+ * are wiped.
+ */
 static void
-draft_credentials(DirectoryDraft *draft, List *origins)
+read_rows(Oid catalog, Oid index, void (*take) (HeapTuple row, TupleDesc columns, DirectoryDraft *draft, const Drafted *drafted), DirectoryDraft *draft, const Drafted *drafted)
 {
-	uint64		first;
-	uint64		end;
-	uint64		row;
+	Relation	rows = table_open(catalog, AccessShareLock);
+	Relation	order = index_open(index, AccessShareLock);
+	SysScanDesc scan = systable_beginscan_ordered(rows, order, GetActiveSnapshot(), 0, NULL);
+	HeapTuple	row;
 
-	select_rows("SELECT m.oid, m.umserver, m.umuser, o.option_name, o.option_value,"
-				" (SELECT r.rolsuper FROM pg_catalog.pg_authid r WHERE r.oid = s.srvowner)"
-				" FROM pg_catalog.pg_user_mapping m JOIN pg_catalog.pg_foreign_server s ON s.oid = m.umserver"
-				" JOIN pg_catalog.pg_foreign_data_wrapper w ON w.oid = s.srvfdw"
-				" LEFT JOIN LATERAL pg_catalog.pg_options_to_table(m.umoptions) o ON true"
-				" WHERE w.fdwname = 'hyperpool' ORDER BY m.umserver, m.umuser, m.oid");
-	for (first = 0; first < SPI_processed; first = end)
+	while (HeapTupleIsValid(row = systable_getnext_ordered(scan, ForwardScanDirection)))
+		take(row, RelationGetDescr(rows), draft, drafted);
+	systable_endscan_ordered(scan);
+	index_close(order, AccessShareLock);
+	table_close(rows, AccessShareLock);
+}
+
+/* In texts like password=secret. */
+static void
+set_credential_options(DirectoryCredential *credential, char **texts, int n)
+{
+	for (int i = 0; i < n; i++)
 	{
-		/* what does not say otherwise needs its password: a superuser alone may write the option */
-		DirectoryCredential credential = {.origin = place_of(origins, oid_at(first, 2)), .role = oid_at(first, 3), .require_password = true};
+		char	   *equals = strchr(texts[i], '=');
 
-		end = end_of_group(first, 1);
-		for (row = first; row < end; row++)
-			set_credential_option(&credential, text_at(row, 4), text_at(row, 5));
-		/* whoever owns the origin may turn it to another host, this one for instance, that trusts the server */
-		if (!bool_at(first, 6))
-			credential.require_password = true;
-		if (credential.origin >= 0 && credential.user != NULL)
-			directory_draft_credential(draft, &credential);
+		if (equals == NULL)
+			continue;
+		*equals = '\0';
+		set_credential_option(credential, texts[i], equals + 1);
 	}
 }
 
 static void
-draft_roles(DirectoryDraft *draft)
+take_credential(HeapTuple row, TupleDesc columns, DirectoryDraft *draft, const Drafted *drafted)
 {
-	uint64		row;
+	Form_pg_user_mapping mapping = (Form_pg_user_mapping) GETSTRUCT(row);
+	/* what does not say otherwise needs its password: a superuser alone may write the option */
+	DirectoryCredential credential = {.origin = place_of(drafted->origins, mapping->umserver), .role = mapping->umuser, .require_password = true};
+	bool		null;
+	Datum		options = heap_getattr(row, Anum_pg_user_mapping_umoptions, columns, &null);
+	ArrayType  *array;
+	Datum	   *elements;
+	char	  **texts;
+	Size	   *lengths;
+	int			n;
 
-	select_rows("SELECT oid, rolname::text, rolcanlogin, CASE WHEN rolsuper THEN -1 ELSE rolconnlimit END, rolvaliduntil, rolpassword"
-				" FROM pg_catalog.pg_authid ORDER BY oid");
-	for (row = 0; row < SPI_processed; row++)
+	if (credential.origin < 0 || null)
+		return;
+	array = DatumGetArrayTypePCopy(options);
+	deconstruct_array(array, TEXTOID, -1, false, TYPALIGN_INT, &elements, NULL, &n);
+	texts = palloc(sizeof(char *) * (n + 1));
+	lengths = palloc(sizeof(Size) * (n + 1));
+	for (int i = 0; i < n; i++)
 	{
-		DirectoryRole role = {.oid = oid_at(row, 1), .name = text_at(row, 2), .can_login = bool_at(row, 3), .verifier = text_at(row, 6)};
-		bool		null;
-		Datum		value;
-
-		/* everybody may set their own, with a salt as long as they like */
-		if (role.verifier != NULL && strlen(role.verifier) > VERIFIER_MAX)
-			role.verifier = NULL;
-		role.connection_limit = DatumGetInt32(datum_at(row, 4, &null));
-		value = datum_at(row, 5, &null);
-		role.valid_until = null ? DT_NOEND : DatumGetTimestampTz(value);
-		directory_draft_role(draft, &role);
+		texts[i] = TextDatumGetCString(elements[i]);
+		lengths[i] = strlen(texts[i]);
 	}
+	set_credential_options(&credential, texts, n);
+	/* whoever owns the origin may turn it to another host, this one for instance, that trusts the server */
+	if (!list_member_oid(drafted->of_superusers, mapping->umserver))
+		credential.require_password = true;
+	if (credential.user != NULL)
+		directory_draft_credential(draft, &credential);
+	for (int i = 0; i < n; i++)
+		explicit_bzero(texts[i], lengths[i]);
+	explicit_bzero(array, VARSIZE(array));
+}
+
+static void
+take_role(HeapTuple row, TupleDesc columns, DirectoryDraft *draft, const Drafted *drafted)
+{
+	Form_pg_authid form = (Form_pg_authid) GETSTRUCT(row);
+	DirectoryRole role = {.oid = form->oid, .name = NameStr(form->rolname), .can_login = form->rolcanlogin};
+	bool		null;
+	Datum		value = heap_getattr(row, Anum_pg_authid_rolpassword, columns, &null);
+	char	   *verifier = null ? NULL : TextDatumGetCString(value);
+
+	/* everybody may set their own, with a salt as long as they like */
+	if (verifier != NULL && strlen(verifier) <= VERIFIER_MAX)
+		role.verifier = verifier;
+	role.connection_limit = form->rolsuper ? -1 : form->rolconnlimit;
+	value = heap_getattr(row, Anum_pg_authid_rolvaliduntil, columns, &null);
+	role.valid_until = null ? DT_NOEND : DatumGetTimestampTz(value);
+	directory_draft_role(draft, &role);
+	if (verifier != NULL)
+		explicit_bzero(verifier, strlen(verifier));
 }
 
 static void
@@ -743,7 +794,7 @@ draft_members(DirectoryDraft *draft)
 
 /* A right of PUBLIC is one pair with role 0; the other pairs are worked out by PostgreSQL's own rules (owner, superuser, groups). */
 static void
-draft_rights(DirectoryDraft *draft, List *origins)
+draft_rights(DirectoryDraft *draft, const Drafted *drafted)
 {
 	uint64		row;
 
@@ -755,7 +806,7 @@ draft_rights(DirectoryDraft *draft, List *origins)
 				" WHERE r.rolcanlogin AND NOT o.everybody AND pg_catalog.has_server_privilege(r.oid, o.oid, 'USAGE') ORDER BY 1, 2");
 	for (row = 0; row < SPI_processed; row++)
 	{
-		if (place_of(origins, oid_at(row, 2)) >= 0)
+		if (place_of(drafted->origins, oid_at(row, 2)) >= 0)
 			directory_draft_right(draft, oid_at(row, 1), oid_at(row, 2));
 	}
 }
@@ -765,17 +816,17 @@ draft_rights(DirectoryDraft *draft, List *origins)
 static void
 draft_all(DirectoryDraft *draft)
 {
-	List	   *origins = NIL;
+	Drafted		drafted = {NIL, NIL};
 
 	draft_hba(draft);
-	draft_roles(draft);
+	read_rows(AuthIdRelationId, AuthIdOidIndexId, take_role, draft, &drafted);
 	draft_members(draft);
 	/* the foreign data wrapper comes and goes with the extension */
 	if (OidIsValid(get_extension_oid("hyperpool", true)))
 	{
-		origins = draft_origins(draft);
-		draft_credentials(draft, origins);
-		draft_rights(draft, origins);
+		draft_origins(draft, &drafted);
+		read_rows(UserMappingRelationId, UserMappingUserServerIndexId, take_credential, draft, &drafted);
+		draft_rights(draft, &drafted);
 		extension_missed = false;
 	}
 	else if (!extension_missed)
@@ -829,8 +880,16 @@ look_and_publish(void)
 	PushActiveSnapshot(GetTransactionSnapshot());
 	pgstat_report_activity(STATE_RUNNING, "reading origins, roles and pg_hba.conf");
 	draft = directory_draft();
-	draft_all(draft);
-	changed = directory_publish(draft);
+	PG_TRY();
+	{
+		draft_all(draft);
+		changed = directory_publish(draft);
+	}
+	PG_FINALLY();
+	{
+		directory_wipe_draft(draft);
+	}
+	PG_END_TRY();
 	SPI_finish();
 	PopActiveSnapshot();
 	MemoryContextSwitchTo(round);

@@ -444,7 +444,7 @@ return_link(ClientSession *s)
 	s->holding_link = false;
 	s->link = NULL;
 	s->effects = 0;
-	s->shadowed = false;
+	session_writes_leave_link(s);
 	s->timed_out = false;
 	session_set_timer(s, 0);
 	session_set_state(s, SESSION_IDLE);
@@ -495,7 +495,7 @@ session_unbind(ClientSession *s)
 	if (s->bound)
 		pool_count_bound(s->pool, -1);
 	s->bound = false;
-	s->shadowed = false;
+	session_writes_leave_link(s);
 }
 
 static bool

@@ -74,6 +74,7 @@ typedef struct ClientSession
 	bool		skip_local;		/* an exchange was refused here: ignore all up to Sync */
 	bool		bound;			/* the link stays: session state that cannot be replayed */
 	bool		shadowed;		/* on its link something temporary has the name of something permanent */
+	bool		unseen;			/* on its link ran what may have made anything */
 	bool		holding_link;	/* the link's reading is held: we do not take its answers */
 	bool		cancelled;		/* the client has asked to cancel what is running */
 	bool		timed_out;		/* query_timeout has cancelled what is running */
@@ -138,6 +139,7 @@ typedef struct ClientSession
 	uint32		scope;			/* of its cache keys; see session_scope */
 	uint32		scope_settings; /* id of the vector it was made for */
 	uint64		scope_directory;	/* generation of the directory it was made for */
+	uint64		temp_since;		/* generation of the facts when it made something temporary on its link; 0: it has not */
 	uint8		startup_cache_choice;
 	int64		max_age;		/* SET hyperpool.max_age; microseconds, -1 = not set */
 	int64		startup_max_age;
@@ -252,6 +254,7 @@ extern void session_writes_ended(ClientSession *s, uint8 status, uint32 effects,
 extern void session_writes_answered(ClientSession *s);	/* a byte of answer has come: for the test that must fail */
 extern void session_writes_unsent(ClientSession *s);	/* the link was lost before any of it was sent */
 extern void session_writes_lost(ClientSession *s);	/* the link is lost or given up: in doubt what was under way */
+extern void session_writes_leave_link(ClientSession *s);	/* what it had made there is gone */
 extern void session_catalog_moved(ClientSession *s);	/* DDL was made elsewhere: here is the proof */
 
 /* session_local.c */

@@ -94,23 +94,41 @@ forget(ClientSession *s)
 
 /* From now on its names may mean temporary objects of its own, with triggers, views and defaults that no catalog shows. */
 static void
-note_shadows(ClientSession *s, const Proof *proof)
+note_temporary(ClientSession *s, const Proof *proof)
 {
-	if (proof && proof->makes_temp && (proof->shadows || session_facts_state(s) != FACTS_FRESH))
+	if (proof == NULL || !proof->makes_temp)
+		return;
+	if (s->temp_since == 0)
+		s->temp_since = facts_generation(pool_origin_slot(s->pool));
+	if (proof->shadows || session_facts_state(s) != FACTS_FRESH)
 		s->shadowed = true;
 }
 
-/* What is known of closures counts only while the scout looks after the catalog. */
+/* What it had made may have been given such a name since (ALTER TABLE RENAME or INHERIT, a view of it), or something permanent that name. */
+static bool
+may_be_shadowed(const ClientSession *s)
+{
+	return s->shadowed || (s->temp_since != 0 && (s->unseen || s->temp_since != facts_generation(pool_origin_slot(s->pool))));
+}
+
+/* What is known of closures counts only while the scout looks after the catalog, and where a function cannot have put something temporary before it. */
 static WritesWhat
 writes_what(const ClientSession *s, const Proof *proof, uint32 effects)
 {
 	if (proof == NULL)
 		return effects & (EFFECT_WRITES | EFFECT_UNKNOWN) ? WRITES_ANYTHING : WRITES_NOTHING;
-	if (s->shadowed && !(proof->writes == WRITES_NOTHING && (effects & (EFFECT_BEGIN | EFFECT_END | EFFECT_SETTINGS))))
+	if (may_be_shadowed(s) && !(proof->writes == WRITES_NOTHING && (effects & (EFFECT_BEGIN | EFFECT_END | EFFECT_SETTINGS))))
 		return WRITES_ANYTHING;
-	if (proof->writes == WRITES_RELATIONS && (session_facts_state(s) != FACTS_FRESH || !session_proof_is_current(s, proof)))
+	if (proof->writes == WRITES_RELATIONS && ((s->bound && s->unseen) || session_facts_state(s) != FACTS_FRESH || !session_proof_is_current(s, proof)))
 		return WRITES_ANYTHING;
 	return proof->writes;
+}
+
+void
+session_writes_leave_link(ClientSession *s)
+{
+	s->shadowed = s->unseen = false;
+	s->temp_since = 0;
 }
 
 static bool
@@ -135,8 +153,9 @@ session_writes_asked(ClientSession *s, const Proof *proof, uint32 effects)
 	WritesWhat	what;
 	int			before;
 
-	note_shadows(s, proof);
+	note_temporary(s, proof);
 	what = writes_what(s, proof, effects);
+	s->unseen |= what == WRITES_ANYTHING;
 	if (what != WRITES_NOTHING && s->writes == NULL && (s->writes = mem_zalloc(sizeof(SessionWrites))) == NULL)
 	{
 		/* nothing may be sent that is not accounted for */

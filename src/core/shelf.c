@@ -35,6 +35,7 @@ struct ShelfPool
 {
 	_Atomic uint64_t head;		/* first free page, and above it a count that tells an old head from a new one */
 	_Atomic uint32_t free;
+	_Atomic uint32_t pinned;	/* pages of pinned entries */
 	uint32_t	pages;
 	size_t		data_at;		/* from here: page 1 */
 	PageInfo	info[];			/* by page number; 0 is not used */
@@ -127,6 +128,12 @@ uint32_t
 shelf_pool_free(const ShelfPool *pool)
 {
 	return atomic_load_explicit(&((ShelfPool *) pool)->free, memory_order_relaxed);
+}
+
+uint32_t
+shelf_pool_pinned(const ShelfPool *pool)
+{
+	return atomic_load_explicit(&((ShelfPool *) pool)->pinned, memory_order_relaxed);
 }
 
 /* Old heads are told from new ones by the count above: a page that went and came back in between is not mistaken for never gone. */
@@ -748,24 +755,56 @@ shelf_put(const ShelfView *view, const ShelfItem *item, uint32_t chain, uint32_t
 /* ---- pins ---- */
 
 bool
+shelf_is_long(const ShelfView *view, uint32_t number)
+{
+	return in_pages_of(entry_at(view->pool, number)) > 0;
+}
+
+/* A few that do not let go must not have it all: see shelf_pin. The largest entry may be pinned. */
+static bool
+pay_for_pages(ShelfPool *pool, uint32_t pages)
+{
+	if (pages == 0 || atomic_fetch_add(&pool->pinned, pages) + pages <= pool->pages / 2 + 1)
+		return true;
+	atomic_fetch_sub(&pool->pinned, pages);
+	return false;
+}
+
+/* Who finds no pins pays for the pages, who leaves none gives that back: of those who try at once, only who has set the first has paid. */
+bool
 shelf_pin(const ShelfView *view, uint32_t number)
 {
 	Entry	   *entry = entry_at(view->pool, number);
+	uint32_t	pages = pages_of(in_pages_of(entry));
+	uint16_t	pins = atomic_load(&entry->pins);
 
-	if (atomic_load_explicit(&entry->pins, memory_order_relaxed) >= PINS_MAX)
-		return false;
-	atomic_fetch_add(&entry->pins, 1);
-	return true;
+	while (pins < PINS_MAX)
+	{
+		uint32_t	due = pins == 0 ? pages : 0;
+
+		if (!pay_for_pages(view->pool, due))
+			return false;
+		if (atomic_compare_exchange_strong(&entry->pins, &pins, (uint16_t) (pins + 1)))
+			return true;
+		atomic_fetch_sub(&view->pool->pinned, due);
+	}
+	return false;
 }
 
 /*
  * The bit DROPPED and the count are one word: either the dropper sees no pins and frees, or the last to unpin sees the bit and does.
- * Never both, never none.
+ * Never both, never none. Once the count is down the entry may be gone.
  */
 bool
 shelf_unpin(const ShelfView *view, uint32_t number)
 {
-	return atomic_fetch_sub(&entry_at(view->pool, number)->pins, 1) == (DROPPED | 1);
+	Entry	   *entry = entry_at(view->pool, number);
+	uint32_t	pages = pages_of(in_pages_of(entry));
+	uint16_t	pins = atomic_fetch_sub(&entry->pins, 1);
+
+	if ((pins & ~DROPPED) == 1)
+		atomic_fetch_sub(&view->pool->pinned, pages);
+	return pins == (DROPPED | 1);
 }
 
 void

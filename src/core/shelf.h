@@ -35,6 +35,7 @@ extern size_t shelf_pool_size(uint32_t pages);
 extern ShelfPool *shelf_pool_init(void *block, uint32_t pages);	/* the data of the pages is not touched */
 extern uint32_t shelf_pool_pages(const ShelfPool *pool);
 extern uint32_t shelf_pool_free(const ShelfPool *pool);
+extern uint32_t shelf_pool_pinned(const ShelfPool *pool);	/* of pinned entries, but for their slots */
 extern uint32_t shelf_page_take(ShelfPool *pool);	/* 0: none is free */
 extern void shelf_page_give(ShelfPool *pool, uint32_t page);
 extern uint8_t *shelf_page_data(ShelfPool *pool, uint32_t page);
@@ -85,8 +86,12 @@ extern void shelf_drop(const ShelfView *view, uint32_t number);
 /* exclusive: throws out entries, or moves some together, until a page more is free. False: it cannot. *evicted counts what was thrown out. */
 extern bool shelf_yield(const ShelfView *view, uint64_t *evicted);
 
-/* shared: false: pinned too often. Pinned memory does not move or change. */
+/*
+ * shared: pinned memory does not move or change. False: pinned too often, or with its pages more than half of all would be. However many pin and do not let
+ * go, the rest goes on being used, and what is pinned already may be pinned again.
+ */
 extern bool shelf_pin(const ShelfView *view, uint32_t number);
+extern bool shelf_is_long(const ShelfView *view, uint32_t number);	/* shared: it has pages of its own */
 /* No lock. True: it had been dropped, and the caller is the last: shelf_free it. */
 extern bool shelf_unpin(const ShelfView *view, uint32_t number);
 extern void shelf_free(const ShelfView *view, uint32_t number);	/* exclusive */

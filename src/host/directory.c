@@ -313,7 +313,6 @@ directory_publish(DirectoryDraft *draft)
 	directory_number_draft(draft, was);
 	directory_forget(was);
 	used = directory_write_half(draft, idle);
-	directory_wipe_draft(draft);
 	changed = generation == 0 || used != directory_shared->used[current] || memcmp(directory_shared->halves[0], directory_shared->halves[1], used) != 0;
 	if (changed)
 	{

@@ -149,6 +149,7 @@ extern void directory_draft_hba_usable(DirectoryDraft *draft, bool usable);
 extern int	directory_slot_of(Oid oid);
 /* Publishes if it differs from what is published; true if it did. ERROR with a hint when hyperpool.directory_size is too small (the old stays). */
 extern bool directory_publish(DirectoryDraft *draft);
+extern void directory_wipe_draft(DirectoryDraft *draft);	/* its secrets: at the end of each round */
 /* Waits (in an ordinary backend) until a publication that began after this call is out; false after timeout_ms. */
 extern bool directory_wait_published(uint64 asked, int timeout_ms);
 extern uint64 directory_ask_publication(void);	/* a ticket for directory_wait_published; the caller wakes the manager */

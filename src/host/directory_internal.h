@@ -124,6 +124,5 @@ extern bool directory_draft_has_origin(const DirectoryDraft *draft, Oid oid);
 extern void directory_number_draft(DirectoryDraft *draft, const Directory *was);
 /* Writes the draft into the idle half; returns its size, or raises with the idle half wiped. */
 extern Size directory_write_half(const DirectoryDraft *draft, int idle);
-extern void directory_wipe_draft(DirectoryDraft *draft);	/* its secrets */
 
 #endif

@@ -290,14 +290,14 @@ origin_number(int16 slot, Oid origin)
 
 /* ---- pins ---- */
 
-/* Under the lock, shared. False: too many pins. */
+/* Under the lock, shared. False: too many pins. Long answers are held while their clients read: what most hits need for a moment is kept from them. */
 static bool
 pin(int worker, const ShelfView *view, uint32 number, StoreHit *hit)
 {
 	WorkerPins *mine = pins_of(worker);
 	uint32		at = mine->free;
 
-	if (at == 0 || !shelf_pin(view, number))
+	if (at == 0 || (mine->used >= PINS_OF_WORKER - PINS_FOR_SHORT && shelf_is_long(view, number)) || !shelf_pin(view, number))
 		return false;
 	mine->free = mine->pins[at - 1].next;
 	mine->pins[at - 1].entry = number;

@@ -18,6 +18,7 @@
 
 #define STORE_PARTITIONS_MAX	16
 #define PINS_OF_WORKER		4096
+#define PINS_FOR_SHORT		64		/* of them, for answers that lie in one piece */
 #define FLIGHT_BUCKETS		64		/* of a partition */
 #define FLIGHT_NUMBER_BITS	14
 #define FLIGHTS_MAX			1000	/* of a partition: 16 of them stay within the bits */

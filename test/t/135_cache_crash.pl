@@ -108,6 +108,20 @@ sleep 0.5;
 is(Gateway::wait_until(sub { my ($out) = eval { $gateway->try_sql('SELECT healthy FROM hyperpool.status()') }; $out // '' }, 't', 30), 't', 'once more');
 cmp_ok(entries(), '<', 5, "a restart begins with an empty cache: $before entries before");
 
+# ---- who asks for long answers and does not read them holds half of the memory, not more ----
+$client = enter();
+Cached::learn($gateway);
+my @long = map { "SELECT $_, i, repeat('x', 10000) FROM generate_series(1, 650) i" } 1 .. 3;
+is((Cached::warm($gateway, $client, $_))[0], 'hit', 'a long answer is kept') for @long;
+my @idle = map { enter() } @long;
+$idle[$_]->ask($long[$_]) for 0 .. $#long;
+is(Gateway::wait_until(sub { $gateway->sql('SELECT pinned FROM hyperpool.stat_cache') }, 2), 2, 'two of 6.5 MB of 32 MB are held for clients that do not read');
+is($gateway->sql('SELECT pinned FROM hyperpool.stat_cache'), 2, 'the third is not');
+is((Cached::warm($gateway, $client, 'SELECT v FROM counted WHERE i = 4'))[0], 'hit', 'a short one is given from the cache');
+is(scalar @{ $_->answer(60)->{rows} }, 650, 'and when they read they get it all') for @idle;
+is(Gateway::wait_until(sub { $gateway->sql('SELECT pinned FROM hyperpool.stat_cache') }, 0), 0, 'nothing is held');
+$_->terminate for @idle, $client;
+
 # ---- an orderly restart begins with an empty one too ----
 $client = enter();
 Cached::learn($gateway);

@@ -1,5 +1,5 @@
 # Secrets: a client's password is nowhere, in no process of the gateway, log, view, title of a process; an origin's password is in no view, log or title, and gone from what the manager
-# publishes and from the worker when it has been replaced (PostgreSQL's own buffers keep the catalog's rows). Memory is read as a core dump would show it.
+# publishes, from the manager and from the worker when it has been replaced or dropped (PostgreSQL's own buffers keep the catalog's rows). Memory is read as a core dump would show it.
 use strict;
 use warnings;
 
@@ -82,10 +82,10 @@ sub found
 
 SKIP:
 {
-	skip 'a sanitizer has terabytes of addresses of its own', 7 if $ENV{CHECKER_LOGS};
+	skip 'a sanitizer has terabytes of addresses of its own', 9 if $ENV{CHECKER_LOGS};
 	my ($dumped, $left_out) = mappings($pids{worker});
-	skip 'the memory of a process cannot be read here', 7 unless $dumped && @$dumped && open(my $try, '<', "/proc/$pids{worker}/mem");
-	skip 'the kernel does not tell what a core dump leaves out', 7 unless grep { $_->[2] } @$left_out;
+	skip 'the memory of a process cannot be read here', 9 unless $dumped && @$dumped && open(my $try, '<', "/proc/$pids{worker}/mem");
+	skip 'the kernel does not tell what a core dump leaves out', 9 unless grep { $_->[2] } @$left_out;
 	# that it would be found, were it there
 	is((found($pids{worker}, $left_out, 'origin')->{origin} > 0) ? 'found' : 'not', 'found', 'the password of the origin is published in memory that is left out of core dumps');
 	for my $name (sort keys %pids)
@@ -93,6 +93,14 @@ SKIP:
 		my ($dumped, $left_out) = mappings($pids{$name});
 		is(found($pids{$name}, $dumped, 'client')->{client} + found($pids{$name}, $left_out, 'client')->{client}, 0, "$name: the client's password is nowhere");
 	}
+
+	# ---- what the manager has read and is gone: credentials of all lengths ----
+	my @held = map { "origins-word-4488-gone-" . 'z' x $_ } 1 .. 30;
+	$secret{gone} = 'origins-word-4488-gone-z';
+	$gateway->sql("SET log_statement = 'none'; CREATE ROLE held_$_; CREATE USER MAPPING FOR held_$_ SERVER app OPTIONS (user 'app', password '$held[$_ - 1]')") for 1 .. @held;
+	is(Gateway::wait_until(sub { found($pids{manager}, [ grep { !$_->[2] } @{ (mappings($pids{manager}))[0] } ], 'gone')->{gone} > 0 ? 'found' : 'not' }, 'found'), 'found', 'the manager has read thirty passwords more');
+	$gateway->sql("DROP USER MAPPING FOR held_$_ SERVER app; DROP ROLE held_$_") for 1 .. @held;
+	is(Gateway::wait_until(sub { found($pids{manager}, [ grep { !$_->[2] } @{ (mappings($pids{manager}))[0] } ], 'gone')->{gone} }, '0'), '0', 'and when they are dropped its memory has none of them');
 
 	# ---- replaced ----
 	$origin->safe_psql('postgres', "SET log_statement = 'none'; ALTER ROLE app PASSWORD '$secret{next}'");

@@ -381,6 +381,36 @@ TEST(everything_pinned_gives_no_room)
 	done();
 }
 
+/* Clients that do not read hold long entries pinned: no more than half of the pages, however many they are. */
+TEST(pinned_pages_are_bounded)
+{
+	uint32_t	numbers[4];
+
+	fresh(64);
+	for (uint32_t id = 1; id <= 4; id++)
+	{
+		CHECK(put(id, 110, 12 * SHELF_PAGE));
+		numbers[id - 1] = find(id, 110);
+	}
+	CHECK(shelf_is_long(&view, numbers[0]));
+	CHECK(shelf_pin(&view, numbers[0]) && shelf_pin(&view, numbers[1]));
+	CHECK_EQ_INT(shelf_pool_pinned(view.pool), 24);
+	CHECK(!shelf_pin(&view, numbers[2]));
+	CHECK_EQ_INT(shelf_pool_pinned(view.pool), 24);
+	CHECK(shelf_pin(&view, numbers[0]));
+	CHECK(put(10, 110, 200) && shelf_pin(&view, find(10, 110)));
+	shelf_drop(&view, numbers[0]);
+	CHECK(!shelf_unpin(&view, numbers[0]));
+	CHECK(!shelf_pin(&view, numbers[2]));
+	CHECK(shelf_unpin(&view, numbers[0]));
+	shelf_free(&view, numbers[0]);
+	CHECK(shelf_pin(&view, numbers[2]));
+	CHECK(!shelf_unpin(&view, numbers[1]) && !shelf_unpin(&view, numbers[2]) && !shelf_unpin(&view, find(10, 110)));
+	CHECK_EQ_INT(shelf_pool_pinned(view.pool), 0);
+	check_all_back(64);
+	done();
+}
+
 /* Random work against a model: what is found is whole, and nothing that was dropped is found. */
 TEST(churn)
 {
