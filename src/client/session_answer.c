@@ -610,6 +610,14 @@ outcome_unknown(const LinkExchange *e, const LinkNews *news)
 	return !news->unsent && (e->effects & (EFFECT_WRITES | EFFECT_PERHAPS | EFFECT_END | EFFECT_UNKNOWN));
 }
 
+/* The batch goes on behind its Query, but not at the origin. */
+static void
+put_loss_of_rest(ClientSession *s)
+{
+	message_put_refusal(&s->out, "ERROR", REFUSE_LINK_LOST, pool_origin_name(s->pool));
+	s->skip_local = true;
+}
+
 void
 session_put_loss(ClientSession *s, LinkExchange *e, const LinkNews *news)
 {
@@ -626,10 +634,12 @@ session_put_loss(ClientSession *s, LinkExchange *e, const LinkNews *news)
 		message_put_refusal(&s->out, "ERROR", REFUSE_LINK_LOST, pool_origin_name(s->pool));
 	if (exchange_is_unsure(&e->x))
 		;						/* all that is certain has been said */
-	else if (e->x.phase == EXCHANGE_CLOSED)
+	else if (e->x.phase == EXCHANGE_CLOSED || news->at_query)
 		message_put_ready(&s->out, s->failed_transaction ? TX_FAILED : TX_IDLE);
 	else
 		s->skip_local = true;
+	if (news->batch_behind)
+		put_loss_of_rest(s);
 	session_flush(s);
 }
 

@@ -91,6 +91,8 @@ typedef struct LinkNews
 	bool		unsent;			/* LINK_LOST: nothing of it was sent, or nothing that the origin would have looked at */
 	bool		cut;			/* LINK_LOST: a message was passed on in part; its rest will not come */
 	bool		behind;			/* LINK_LOST: others stood before it, the origin had not come to it */
+	bool		at_query;		/* LINK_LOST: a Query in a batch without a Sync was at work, which is owed a ReadyForQuery of its own */
+	bool		batch_behind;	/* LINK_LOST: and behind that more of the batch */
 	uint8		status;
 } LinkNews;
 
