@@ -794,7 +794,13 @@ link_row(const OriginLink *link)
 int
 link_origin_pid(const OriginLink *link)
 {
-	return link->target.pooled ? 0 : (int) link->origin_pid;
+	return link->target.pooled || link->target.gateway ? 0 : (int) link->origin_pid;
+}
+
+bool
+link_to_gateway(const OriginLink *link)
+{
+	return link->target.gateway;
 }
 
 const char *
