@@ -30,6 +30,8 @@ INSERT INTO texts (text) VALUES
 ('SELECT set_config(''a.b'', ''c'', true)'),
 ('SELECT set_config(''a.b'', ''c'', ''t'')'),
 ('SELECT pg_catalog.set_config(''a.b'', ''c'', $1)'),
+('SELECT pg_catalog.set_config($1, $2, false)'),
+('SELECT set_config($2, $1, false)'),
 ('SELECT set_config(is_local => true, setting_name => ''a.b'', new_value => ''c'')'),
 ('SELECT pg_advisory_lock(1)'),
 ('SELECT pg_try_advisory_lock(1)'),

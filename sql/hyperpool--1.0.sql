@@ -146,6 +146,7 @@ SELECT s.srvname AS name,
     COALESCE((o.given ->> 'share')::boolean, true) AS share,
     COALESCE((o.given ->> 'share_depth')::integer, 1024) AS share_depth,
     COALESCE((o.given ->> 'pooled')::boolean, false) AS pooled,
+    COALESCE((o.given ->> 'gateway')::boolean, false) AS gateway,
     hyperpool.is_paused(s.oid) AS paused
 FROM pg_catalog.pg_foreign_server s
     JOIN pg_catalog.pg_foreign_data_wrapper w ON w.oid = s.srvfdw

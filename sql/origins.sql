@@ -7,7 +7,7 @@ SELECT format('host=%s port=%s dbname=postgres user=%s', current_setting('unix_s
 
 -- made, shown, checked
 SELECT hyperpool.create_origin('self', :'self', pool_size => 5, idle_timeout => '90s');
-SELECT name, dbname, sslmode, pool_size, min_pool_size, pool_mode, queue_timeout, idle_timeout, max_lifetime, connect_timeout, cache, max_age, stale_while_revalidate, stale_if_error, max_result_size, allow_trust, pooled, paused
+SELECT name, dbname, sslmode, pool_size, min_pool_size, pool_mode, queue_timeout, idle_timeout, max_lifetime, connect_timeout, cache, max_age, stale_while_revalidate, stale_if_error, max_result_size, allow_trust, pooled, gateway, paused
   FROM hyperpool.origins \gx
 SELECT step, ok, milliseconds >= 0 AS timed FROM hyperpool.check_origin('self');
 SELECT o.option_name, o.option_value FROM pg_foreign_server s, pg_options_to_table(s.srvoptions) o

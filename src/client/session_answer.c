@@ -196,6 +196,22 @@ forget_failed_unnamed(ClientSession *s, LinkExchange *e)
 	}
 }
 
+/*
+ * A gateway behind the link has lost its own link. What it had bound to ours (names of statements, temporary tables, custom settings) is gone, so ours is not used any
+ * longer than this transaction; and a write may be committed yet.
+ */
+static void
+heed_loss_behind(ClientSession *s, LinkExchange *e, Bytes code)
+{
+	bool		unknown = bytes_equal_str(code, "08007");
+
+	if (!link_to_gateway(e->link) || (!unknown && !bytes_equal_str(code, "08006")))
+		return;
+	e->doubtful = unknown;
+	link_wear_out(e->link);
+	s->emptied_behind = !s->riding;
+}
+
 static void
 pass_error(ClientSession *s, LinkExchange *e, const LinkNews *news)
 {
@@ -205,6 +221,7 @@ pass_error(ClientSession *s, LinkExchange *e, const LinkNews *news)
 		return;
 	session_ride_unpark(s);
 	e->unrun = is_refused_unrun(e, news);
+	heed_loss_behind(s, e, message_error_field(news->bytes, 'C'));
 
 	if (is_query_timeout(s, news->bytes))
 	{
@@ -433,7 +450,7 @@ static void
 return_link(ClientSession *s)
 {
 	OriginLink *link = s->link;
-	LinkAfter	after = effects_link_after(s->effects & ~EFFECT_UNBIND);
+	LinkAfter	after = s->emptied_behind ? LINK_AFTER_RETIRE : effects_link_after(s->effects & ~EFFECT_UNBIND);
 
 	/* a role is known to its session by OID: dropped and made again it would be another one */
 	if (after == LINK_AFTER_CLEAN && (settings_get(s->settings, "role") || settings_get(s->settings, "session_authorization")))
@@ -442,6 +459,9 @@ return_link(ClientSession *s)
 	if (s->holding_link)
 		link_hold_reading(link, false);
 	s->holding_link = false;
+	if (s->emptied_behind)
+		session_unbind(s);
+	s->emptied_behind = false;
 	s->link = NULL;
 	s->effects = 0;
 	session_writes_leave_link(s);
@@ -501,7 +521,7 @@ session_unbind(ClientSession *s)
 static bool
 must_bind(const ClientSession *s)
 {
-	return s->bound || (s->effects & EFFECT_BIND) || pool_mode(s->pool) == POOL_SESSION;
+	return !s->emptied_behind && (s->bound || (s->effects & EFFECT_BIND) || pool_mode(s->pool) == POOL_SESSION);
 }
 
 void
@@ -577,7 +597,7 @@ on_end(ClientSession *s, LinkExchange *e)
 		s->tail = NULL;
 	s->answered_at = reactor_now(session_reactor);
 	s->inflight--;
-	session_writes_ended(s, e->x.status, e->effects, e->unrun);
+	session_writes_ended(s, e);
 	if (e->ready_held && !e->muted)
 		session_settings_ended(s, e);
 	if (s->inflight > 0)
@@ -610,6 +630,14 @@ outcome_unknown(const LinkExchange *e, const LinkNews *news)
 	return !news->unsent && (e->effects & (EFFECT_WRITES | EFFECT_PERHAPS | EFFECT_END | EFFECT_UNKNOWN));
 }
 
+/* The batch goes on behind its Query, but not at the origin. */
+static void
+put_loss_of_rest(ClientSession *s)
+{
+	message_put_refusal(&s->out, "ERROR", REFUSE_LINK_LOST, pool_origin_name(s->pool));
+	s->skip_local = true;
+}
+
 void
 session_put_loss(ClientSession *s, LinkExchange *e, const LinkNews *news)
 {
@@ -626,10 +654,12 @@ session_put_loss(ClientSession *s, LinkExchange *e, const LinkNews *news)
 		message_put_refusal(&s->out, "ERROR", REFUSE_LINK_LOST, pool_origin_name(s->pool));
 	if (exchange_is_unsure(&e->x))
 		;						/* all that is certain has been said */
-	else if (e->x.phase == EXCHANGE_CLOSED)
+	else if (e->x.phase == EXCHANGE_CLOSED || news->at_query)
 		message_put_ready(&s->out, s->failed_transaction ? TX_FAILED : TX_IDLE);
 	else
 		s->skip_local = true;
+	if (news->batch_behind)
+		put_loss_of_rest(s);
 	session_flush(s);
 }
 
@@ -783,6 +813,7 @@ session_on_link_lost(void *owner)
 	session_writes_lost(s);
 	s->link = NULL;
 	s->tail = NULL;
+	s->emptied_behind = false;
 	forget_renamed(s);
 	s->cancelled = false;
 	s->inflight = 0;

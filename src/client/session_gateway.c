@@ -2,7 +2,8 @@
  * client/session_gateway.c - SET, RESET and SHOW of the settings that are the gateway's own.
  *
  * hyperpool.cache (on, off) and hyperpool.max_age (a time) are a session's. They never reach the origin, so no transaction takes them back and no link
- * carries them. Owns their names, values and the answers.
+ * carries them. hyperpool.client can only be shown: it is the process number that this client was told, so that another hyperpool may know who keeps its session.
+ * Owns their names, values and the answers.
  */
 #include "postgres.h"
 
@@ -15,11 +16,12 @@
 
 #define SETTING_CACHE	"hyperpool.cache"
 #define SETTING_MAX_AGE	"hyperpool.max_age"
+#define SETTING_CLIENT	"hyperpool.client"
 
 bool
 session_gateway_is(Bytes setting)
 {
-	return bytes_equal_str(setting, SETTING_CACHE) || bytes_equal_str(setting, SETTING_MAX_AGE);
+	return bytes_equal_str(setting, SETTING_CACHE) || bytes_equal_str(setting, SETTING_MAX_AGE) || bytes_equal_str(setting, SETTING_CLIENT);
 }
 
 /* ---- values ---- */
@@ -81,6 +83,8 @@ show_value(const ClientSession *s, const char *name, char *out, size_t size)
 
 	if (strcmp(name, SETTING_CACHE) == 0)
 		strlcpy(out, on ? "on" : "off", size);
+	else if (strcmp(name, SETTING_CLIENT) == 0)
+		snprintf(out, size, "%u", pool_origin_is_pooled(s->pool) ? 0 : s->row->key_pid);	/* behind a pooler no session is kept */
 	else
 		snprintf(out, size, INT64_FORMAT "ms", (s->max_age >= 0 ? s->max_age : pool_cache(s->pool)->max_age) / 1000);
 }
@@ -180,7 +184,11 @@ static bool
 carry_out(ClientSession *s, const GatewaySetting *setting)
 {
 	/* SET LOCAL ends with its transaction, and inside one nothing comes from the cache */
-	if (setting->what == GATEWAY_SHOW || setting->is_local)
+	if (setting->what == GATEWAY_SHOW)
+		return true;
+	if (strcmp(setting->name, SETTING_CLIENT) == 0)
+		return false;
+	if (setting->is_local)
 		return true;
 	if (setting->what == GATEWAY_SET)
 		return set_value(s, setting->name, setting->value);
@@ -196,6 +204,21 @@ session_gateway_heed(ClientSession *s, Bytes text)
 
 	if (analyze_gateway_setting(text, &setting) && session_gateway_is(bytes_str(setting.name)))
 		(void) carry_out(s, &setting);
+}
+
+static void
+put_complaint(ClientSession *s, const GatewaySetting *setting)
+{
+	char		complaint[256];
+
+	if (strcmp(setting->name, SETTING_CLIENT) == 0)
+	{
+		message_put_error(&s->out, ANS_ERROR, "ERROR", "55P02", "parameter \"" SETTING_CLIENT "\" cannot be changed", NULL, NULL);
+		return;
+	}
+	snprintf(complaint, sizeof(complaint), "invalid value for parameter \"%s\": \"%s\"", setting->name, setting->value);
+	message_put_error(&s->out, ANS_ERROR, "ERROR", "22023", complaint, NULL,
+					  strcmp(setting->name, SETTING_CACHE) == 0 ? "Available values: on, off." : "A time such as 5s or 500ms.");
 }
 
 bool
@@ -215,11 +238,7 @@ session_gateway_run(ClientSession *s, Bytes text, bool extended, bool describe_s
 	*failed = !carry_out(s, &setting);
 	if (*failed)
 	{
-		char		complaint[256];
-
-		snprintf(complaint, sizeof(complaint), "invalid value for parameter \"%s\": \"%s\"", setting.name, setting.value);
-		message_put_error(&s->out, ANS_ERROR, "ERROR", "22023", complaint, NULL,
-						  strcmp(setting.name, SETTING_CACHE) == 0 ? "Available values: on, off." : "A time such as 5s or 500ms.");
+		put_complaint(s, &setting);
 		return true;
 	}
 	if (describe_portal && (extended || setting.what == GATEWAY_SHOW))

@@ -75,6 +75,7 @@ typedef struct ClientSession
 	bool		bound;			/* the link stays: session state that cannot be replayed */
 	bool		shadowed;		/* on its link something temporary has the name of something permanent */
 	bool		unseen;			/* on its link ran what may have made anything */
+	bool		emptied_behind;	/* a gateway behind its link has lost what the link was bound for */
 	bool		holding_link;	/* the link's reading is held: we do not take its answers */
 	bool		cancelled;		/* the client has asked to cancel what is running */
 	bool		timed_out;		/* query_timeout has cancelled what is running */
@@ -250,7 +251,7 @@ extern void session_writes_asked(ClientSession *s, const Proof *proof, uint32 ef
 extern void session_writes_executed(ClientSession *s, bool named); /* an Execute: of a portal that may have been bound before; named: in an exchange before */
 extern bool session_writes_under_way(const ClientSession *s);	/* something is sent that may commit */
 extern bool session_writes_flush(const ClientSession *s);	/* it may have written anything */
-extern void session_writes_ended(ClientSession *s, uint8 status, uint32 effects, bool unrun);	/* ReadyForQuery has come and was not passed on yet */
+extern void session_writes_ended(ClientSession *s, const LinkExchange *e);	/* ReadyForQuery has come and was not passed on yet */
 extern void session_writes_answered(ClientSession *s);	/* a byte of answer has come: for the test that must fail */
 extern void session_writes_unsent(ClientSession *s);	/* the link was lost before any of it was sent */
 extern void session_writes_lost(ClientSession *s);	/* the link is lost or given up: in doubt what was under way */

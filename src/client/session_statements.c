@@ -458,6 +458,21 @@ note_bound(ClientSession *s, Bytes name)
 		session_writes_asked(s, NULL, EFFECTS_OF_THE_UNSEEN);
 }
 
+/* The first value is the name of a setting. Is it a custom one (a.b), for all that can be seen? */
+static bool
+binds_by_parameter(ClientSession *s, const BindMessage *m)
+{
+	Statement  *statement = statement_named(s, m->statement);
+	BindValues	values;
+	size_t		at = 0;
+	uint16		n = 0;
+	Bytes		name;
+
+	if (statement == NULL || !(session_effects_of(s, statement) & EFFECT_SETS_NAMED))
+		return false;
+	return !cachekey_read_bind(m->rest, &values) || !cachekey_next_text(&values, &at, &n, &name) || n != 1 || memchr(name.data, '.', name.len) != NULL;
+}
+
 SessionStep
 session_ask_bind(ClientSession *s, const Frame *frame)
 {
@@ -481,6 +496,8 @@ session_ask_bind(ClientSession *s, const Frame *frame)
 	note_bound(s, m.statement);
 	if (s->link == NULL)
 		return STEP_GONE;
+	if (binds_by_parameter(s, &m))
+		session_add_effects(s, EFFECT_BIND);
 	if (bytes_equal(name, m.statement))
 	{
 		session_send_raw(s, frame);

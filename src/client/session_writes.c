@@ -210,15 +210,34 @@ suspect_catalog(ClientSession *s)
 	cancel_wake_scout();
 }
 
+/*
+ * A gateway behind the link has lost its own, and what was on its way may be committed yet. Outside of a transaction's end nothing is up, and
+ * nothing will be. What is in flight behind it writes the same, for all that is known.
+ */
+static void
+leave_in_doubt(ClientSession *s, SessionWrites *w)
+{
+	if (w->record == 0)
+		return;
+	versions_doubt(w->record);
+	cancel_wake_scout();
+	w->record = 0;
+	if (s->inflight > 0)
+		raise_set(s);
+}
+
 void
-session_writes_ended(ClientSession *s, uint8 status, uint32 effects, bool unrun)
+session_writes_ended(ClientSession *s, const LinkExchange *e)
 {
 	SessionWrites *w = s->writes;
-	bool		may_have_committed = ((effects | s->effects) & (EFFECT_END | EFFECT_UNKNOWN)) != 0;
+	uint8		status = e->x.status;
+	bool		may_have_committed = ((e->effects | s->effects) & (EFFECT_END | EFFECT_UNKNOWN)) != 0;
 
 	if (w == NULL)
 		return;
-	if (unrun && status == TX_IDLE && s->inflight == 0 && w->record != 0)
+	if (e->doubtful)
+		leave_in_doubt(s, w);
+	if (e->unrun && status == TX_IDLE && s->inflight == 0 && w->record != 0)
 	{
 		/* a slip of the pen: what was written by those before it has been moved when they ended */
 		versions_drop(w->record);

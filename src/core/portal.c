@@ -544,27 +544,20 @@ link_statement_name(uint32_t number, char buf[LINK_NAME_MAX])
 }
 
 static bool
-is_digit(uint8_t c)
+is_number(Bytes text)
 {
-	return c >= '0' && c <= '9';
+	for (size_t i = 0; i < text.len; i++)
+		if (text.data[i] < '0' || text.data[i] > '9')
+			return false;
+	return text.len > 0;
 }
 
-/* The prefix, eight hexadecimal digits (of whatever process), an underscore, a number. */
+/* The prefix, the digits of this process, an underscore, a number. Those of another hyperpool, in front of this one, are names like any. */
 bool
 link_name_is_ours(Bytes name)
 {
-	size_t		prefix = sizeof(LINK_NAME_PREFIX) - 1;
-	size_t		i;
+	char		buf[LINK_NAME_MAX];
+	size_t		prefix = link_statement_name(0, buf).len - 1;
 
-	if (name.len < prefix + 10 || memcmp(name.data, LINK_NAME_PREFIX, prefix) != 0)
-		return false;
-	for (i = prefix; i < prefix + 8; i++)
-		if (!is_digit(name.data[i]) && !(name.data[i] >= 'a' && name.data[i] <= 'f'))
-			return false;
-	if (name.data[i] != '_')
-		return false;
-	for (i++; i < name.len; i++)
-		if (!is_digit(name.data[i]))
-			return false;
-	return true;
+	return name.len > prefix && memcmp(name.data, buf, prefix) == 0 && is_number(bytes_of(name.data + prefix, name.len - prefix));
 }

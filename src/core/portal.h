@@ -89,7 +89,7 @@ extern void link_statements_clear(LinkStatements *map);	/* DEALLOCATE ALL, DISCA
 /* The link name of a number, e.g. "hyperpool_5f0c2a91_12"; the middle is random per process (link_names_seed). */
 extern Bytes link_statement_name(uint32_t number, char buf[LINK_NAME_MAX]);
 extern void link_names_seed(uint32_t random);
-/* True if a client's name looks like one of ours. */
+/* True if a client's name is one of this process's for its links. */
 extern bool link_name_is_ours(Bytes name);
 
 #endif

@@ -420,7 +420,7 @@ effects_may_repeat(uint32_t effects)
 {
 	return (effects & (EFFECT_WRITES | EFFECT_DIRTY | EFFECT_SETTINGS | EFFECT_BIND | EFFECT_UNBIND |
 					   EFFECT_RETIRE | EFFECT_BEGIN | EFFECT_END | EFFECT_COPY | EFFECT_UNKNOWN | EFFECT_RESETS |
-					   EFFECT_PERHAPS)) == 0;
+					   EFFECT_PERHAPS | EFFECT_SETS_NAMED)) == 0;
 }
 
 const char *

@@ -26,7 +26,8 @@ typedef enum StatementEffect
 	EFFECT_LOCKS = 1 << 9,		/* may wait for another session: locking clauses, LOCK, advisory locks, DDL */
 	EFFECT_UNKNOWN = 1 << 10,	/* not parsed (too long, other grammar, unsafe encoding): assume all that cannot be seen */
 	EFFECT_RESETS = 1 << 11,	/* beside SETTINGS or UNBIND: RESET, SET TO DEFAULT, DISCARD ALL: a setting becomes what it was at login */
-	EFFECT_PERHAPS = 1 << 12	/* may change data, for all that is known of what stands behind its names; not a matter of the text */
+	EFFECT_PERHAPS = 1 << 12,	/* may change data, for all that is known of what stands behind its names; not a matter of the text */
+	EFFECT_SETS_NAMED = 1 << 13	/* beside SETTINGS: the first parameter names the setting, so its Bind tells whether that binds */
 } StatementEffect;
 
 typedef enum StatementKind

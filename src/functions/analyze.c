@@ -35,6 +35,7 @@ static const BitName effect_names[] = {
 	{EFFECT_LOCKS, "locks"},
 	{EFFECT_UNKNOWN, "unknown"},
 	{EFFECT_RESETS, "resets"},
+	{EFFECT_SETS_NAMED, "binds by parameter"},
 };
 
 static const BitName flag_names[] = {

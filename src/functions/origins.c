@@ -208,22 +208,30 @@ raise_failure(const ProbeResult *result)
 					errhidestmt(true), errhidecontext(true)));
 }
 
-/* Keeps what the connection has told: whether the origin is itself behind a pooler. */
-static void
-keep_pooled(const ForeignServer *server, bool pooled)
+/* True: the option was another. */
+static bool
+keep_found(const ForeignServer *server, const char *option, bool found)
 {
-	const char *before = origins_option_value(server->options, "pooled");
+	const char *before = origins_option_value(server->options, option);
 	bool		was = false;
 
 	if (before != NULL)
 		(void) parse_bool(before, &was);
-	if (pooled == was)
-		return;
-	origins_alter_server(server->servername, origins_change_option(NIL, server->options, "pooled", pooled ? "true" : NULL));
-	if (pooled)
+	if (found == was)
+		return false;
+	origins_alter_server(server->servername, origins_change_option(NIL, server->options, option, found ? "true" : NULL));
+	return true;
+}
+
+/* Keeps what the connection has told: whether the origin is itself behind a pooler, or a hyperpool. */
+static void
+keep_kind(const ForeignServer *server, const ProbeResult *result)
+{
+	if (keep_found(server, "pooled", result->pooled) && result->pooled)
 		ereport(NOTICE, (errmsg("origin \"%s\" is behind a connection pooler", server->servername),
 						 errdetail("hyperpool keeps no prepared statements and no session state on its links."),
 						 errhint("Connecting to PostgreSQL itself is faster.")));
+	(void) keep_found(server, "gateway", result->gateway);
 }
 
 /* Connects with what stands in the catalogs now; raises why it could not. */
@@ -241,7 +249,7 @@ connect_origin(const char *name, List *mapping, bool write)
 	if (!probe_origin(&target, &result))
 		raise_failure(&result);
 	if (write)
-		keep_pooled(server, result.pooled);
+		keep_kind(server, &result);
 }
 
 /* ---- create, alter, drop ---- */

@@ -142,6 +142,8 @@ set_config_binds(const FuncCall *call)
 
 	while (name != NULL && IsA(name, TypeCast))
 		name = ((TypeCast *) name)->arg;
+	if (name != NULL && IsA(name, ParamRef) && ((ParamRef *) name)->number == 1)
+		return EFFECT_SETS_NAMED;
 	if (name == NULL || !IsA(name, A_Const) || ((A_Const *) name)->isnull || !IsA(&((A_Const *) name)->val, String))
 		return EFFECT_BIND;
 	return custom_setting_binds(strVal(&((A_Const *) name)->val));

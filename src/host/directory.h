@@ -41,6 +41,7 @@ typedef struct DirectoryOrigin
 	int64		connect_timeout;
 	bool		allow_trust;	/* hba trust lines are honoured for this origin */
 	bool		pooled;			/* itself behind a transaction pooler (found at creation) */
+	bool		gateway;		/* itself a hyperpool, which keeps the session of each of its clients (likewise) */
 	bool		cache;			/* the cache's options; times in microseconds */
 	int64		max_age;
 	int64		stale_while_revalidate;

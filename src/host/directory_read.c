@@ -220,6 +220,7 @@ decode_origin(ByteReader *r, DirectoryOrigin *origin)
 	origin->pooled = (flags & 2) != 0;
 	origin->cache = (flags & 4) != 0;
 	origin->share = (flags & 8) != 0;
+	origin->gateway = (flags & 16) != 0;
 	origin->max_age = (int64) read_u64(r);
 	origin->stale_while_revalidate = (int64) read_u64(r);
 	origin->stale_if_error = (int64) read_u64(r);

@@ -252,7 +252,7 @@ same_origin(const DirectoryOrigin *a, const DirectoryOrigin *b)
 		a->pool_mode == b->pool_mode && a->queue_timeout == b->queue_timeout && a->idle_timeout == b->idle_timeout &&
 		a->max_lifetime == b->max_lifetime && a->query_timeout == b->query_timeout &&
 		a->idle_transaction_timeout == b->idle_transaction_timeout && a->connect_timeout == b->connect_timeout &&
-		a->allow_trust == b->allow_trust && a->pooled == b->pooled && a->cache == b->cache && a->max_age == b->max_age &&
+		a->allow_trust == b->allow_trust && a->pooled == b->pooled && a->gateway == b->gateway && a->cache == b->cache && a->max_age == b->max_age &&
 		a->stale_while_revalidate == b->stale_while_revalidate && a->stale_if_error == b->stale_if_error &&
 		a->max_result_size == b->max_result_size && a->share == b->share && a->share_depth == b->share_depth && same_rules(a, b) && same_options(a, b);
 }
@@ -457,7 +457,7 @@ encode_origin(ImageWriter *w, const DirectoryOrigin *origin)
 	put_u64(w, (uint64) origin->idle_transaction_timeout);
 	put_u64(w, (uint64) origin->connect_timeout);
 	put_u32(w, (origin->allow_trust ? 1 : 0) | (origin->pooled ? 2 : 0) | (origin->cache ? 4 : 0) |
-			(origin->share ? 8 : 0));
+			(origin->share ? 8 : 0) | (origin->gateway ? 16 : 0));
 	put_u64(w, (uint64) origin->max_age);
 	put_u64(w, (uint64) origin->stale_while_revalidate);
 	put_u64(w, (uint64) origin->stale_if_error);

@@ -30,6 +30,7 @@ static const OriginOption options[] = {
 	{"connect_timeout", OPTION_INTERVAL, FIELD(connect_timeout), "15s", 0, LONGEST},
 	{"allow_trust", OPTION_BOOLEAN, FIELD(allow_trust), "false", 0, 0},
 	{"pooled", OPTION_BOOLEAN, FIELD(pooled), "false", 0, 0},
+	{"gateway", OPTION_BOOLEAN, FIELD(gateway), "false", 0, 0},
 	{"cache", OPTION_BOOLEAN, FIELD(cache), "true", 0, 0},
 	{"max_age", OPTION_AGE, FIELD(max_age), "60s", 0, LONGEST},
 	{"stale_while_revalidate", OPTION_AGE, FIELD(stale_while_revalidate), "15s", 0, LONGEST},

@@ -54,7 +54,7 @@ typedef int32 WriteRecord;		/* a record's number + 1; 0 = none */
 /*
  * W1. The record is this worker's until settled, dropped or in doubt. n <= WRITE_SLOTS_MAX. Always succeeds: when the records are used up,
  * writers of SLOT_GLOBAL are raised instead (a record set aside for that).
- * pid: of the backend at the origin, 0 = not known (a pooled origin); database: of the origin slot.
+ * pid: of the backend at the origin, 0 = not known (behind a pooler or a gateway); database: of the origin slot.
  */
 extern WriteRecord versions_raise(int worker, int origin_slot, int pid, const uint32 *slots, int n);
 /* More slots for a record that is up. False: no room in it; raise another. */

@@ -5,7 +5,7 @@
  * a backend leaves pg_stat_activity only after its transaction has ended; or when a backend of that number is younger than the doubt.
  * A backend that is idle proves nothing: the write may still lie in its socket.
  *
- * Behind a pooler no number is known, and the pooler keeps its backends. There all transactions are waited for that run in that database a while
+ * Behind a pooler or another hyperpool no number is known, and that keeps its backends. There all transactions are waited for that run in that database a while
  * after the doubt began: each holds a lock on its own virtual transaction id, which anybody may see in pg_locks, and gives it up after its
  * end is visible. The while is for a query that the pooler had not passed on; one that has lost its client and has no backend yet is dropped by every pooler known.
  *
@@ -102,7 +102,7 @@ catalog_take_doubt(CatalogDoubts *doubts, const PGresult *row)
 	return NULL;
 }
 
-/* ---- a pooled origin ---- */
+/* ---- an origin that is a pooler or a gateway ---- */
 
 static bool
 still_runs(const CatalogDoubts *doubts)

@@ -450,6 +450,16 @@ link_on_dropped(void *arg, const Ask *ask)
 
 /* ---- breaking ---- */
 
+/* A Query in a batch that has no Sync ends with a ReadyForQuery of its own, if the batch has not failed before it. */
+static void
+note_query(const Exchange *x, LinkNews *news)
+{
+	const Ask  *ask = x->phase == EXCHANGE_OPEN && !x->skipping ? exchange_pending(x, 0) : NULL;
+
+	news->at_query = ask && (ask->kind == ASK_QUERY || ask->kind == ASK_FUNCTION_CALL);
+	news->batch_behind = news->at_query && exchange_pending(x, 1) != NULL;
+}
+
 /* The exchange at the head is over without its end. */
 static void
 lose_head(OriginLink *link, bool behind)
@@ -458,6 +468,7 @@ lose_head(OriginLink *link, bool behind)
 	LinkNews	news = {.kind = LINK_LOST, .behind = behind};
 
 	link_take_head(link);
+	note_query(&e->x, &news);
 	exchange_drop_all(&e->x, link_on_dropped, e);
 	news.bytes = buffer_view(&link->last_error);
 	news.unsent = link->unheeded || link->sent <= e->starts_at;
@@ -783,7 +794,13 @@ link_row(const OriginLink *link)
 int
 link_origin_pid(const OriginLink *link)
 {
-	return link->target.pooled ? 0 : (int) link->origin_pid;
+	return link->target.pooled || link->target.gateway ? 0 : (int) link->origin_pid;
+}
+
+bool
+link_to_gateway(const OriginLink *link)
+{
+	return link->target.gateway;
 }
 
 const char *

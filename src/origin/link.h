@@ -45,6 +45,7 @@ typedef struct LinkTarget
 	const char *const *values;
 	bool		require_password;	/* 2F003 unless the origin has asked for the password */
 	bool		pooled;			/* the origin is a transaction pooler */
+	bool		gateway;		/* it is a hyperpool: the process number it tells is of no backend */
 	int64		connect_timeout;	/* of this attempt, microseconds; 0 = none */
 	uint32		max_statements;
 	StatementTable *statements;
@@ -91,6 +92,8 @@ typedef struct LinkNews
 	bool		unsent;			/* LINK_LOST: nothing of it was sent, or nothing that the origin would have looked at */
 	bool		cut;			/* LINK_LOST: a message was passed on in part; its rest will not come */
 	bool		behind;			/* LINK_LOST: others stood before it, the origin had not come to it */
+	bool		at_query;		/* LINK_LOST: a Query in a batch without a Sync was at work, which is owed a ReadyForQuery of its own */
+	bool		batch_behind;	/* LINK_LOST: and behind that more of the batch */
 	uint8		status;
 } LinkNews;
 
@@ -119,6 +122,7 @@ struct LinkExchange
 	uint8		reason;			/* the owner's: CacheReason */
 	bool		runs;			/* the owner's: something is executed */
 	bool		unrun;			/* the owner's: refused before anything of it was executed */
+	bool		doubtful;		/* the owner's: the gateway behind does not know whether it took effect */
 	bool		again;			/* the owner's: its answer is of no use, it is to be asked again when it has ended */
 	bool		shown;			/* the owner's: its client has been given some of the answer although that was parked: it is not asked again any more */
 	bool		paced;			/* the owner's: `digest` is set */
@@ -252,6 +256,7 @@ extern void link_wear_out(OriginLink *link);
 extern void link_cancel(OriginLink *link);
 
 extern int	link_origin_pid(const OriginLink *link);	/* of its backend; 0: not known */
+extern bool link_to_gateway(const OriginLink *link);	/* the origin is itself a hyperpool */
 extern const char *link_login_user(const OriginLink *link);	/* as whom it was opened */
 extern int	link_row(const OriginLink *link);	/* its row in the links view */
 extern void *link_pool(const OriginLink *link);

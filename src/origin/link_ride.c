@@ -39,7 +39,7 @@ link_load(const OriginLink *link)
 bool
 link_is_shut(const OriginLink *link)
 {
-	return link->state != LINK_SHARED || link->stirred || link->held || link->poisoned || link_is_full(link);
+	return link->state != LINK_SHARED || link->stirred || link->held || link->poisoned || link->worn || link_is_full(link);
 }
 
 bool

@@ -72,6 +72,7 @@ connection_copy(PoolConnection *c, const DirectoryOrigin *origin, const Director
 	memset(c, 0, sizeof(PoolConnection));
 	c->require_password = credential->require_password;
 	c->pooled = origin->pooled;
+	c->gateway = origin->gateway;
 	c->user = bytes_copy(bytes_str(credential->user));
 	if (credential->password != NULL)
 		c->password = bytes_copy(bytes_str(credential->password));
@@ -97,7 +98,7 @@ same_secret(const PoolConnection *c, const DirectoryCredential *credential)
 static bool
 same_options(const PoolConnection *c, const DirectoryOrigin *origin)
 {
-	if (c->pooled != origin->pooled || c->noptions != origin->noptions)
+	if (c->pooled != origin->pooled || c->gateway != origin->gateway || c->noptions != origin->noptions)
 		return false;
 	for (int i = 0; i < c->noptions; i++)
 		if (!same_text(c->options[i].name, origin->options[i].name) ||

@@ -119,6 +119,7 @@ typedef struct PoolConnection
 	char	   *sslpassword;	/* of the client certificate's key, or NULL */
 	bool		require_password;
 	bool		pooled;
+	bool		gateway;
 	int			noptions;
 	DirectoryOption *options;	/* own copies */
 } PoolConnection;

@@ -250,6 +250,7 @@ target_fill(LinkTarget *t, LinkPool *pool, PoolLink *l, const OpenOptions *o, in
 	t->values = o->values;
 	t->require_password = pool->connection.require_password;
 	t->pooled = pool->connection.pooled;
+	t->gateway = pool->connection.gateway;
 	t->connect_timeout = part_of_timeout(pool, places);
 	t->max_statements = Max(hyperpool_max_prepared_statements, 1);
 	t->statements = pools.statements;

@@ -782,39 +782,83 @@ next_result(Probe *p, bool *over)
 	return PQgetResult(p->conn);
 }
 
-/* A pooler gives out process ids of its own, so the one told at login is not the one that runs the query. */
+/* The whole answer; NULL: the reason why there is none has been told. */
+static PGresult *
+ask(Probe *p, const char *query)
+{
+	PGresult   *result;
+	PGresult   *more;
+	bool		over;
+
+	if (!PQsendQuery(p->conn, query))
+	{
+		(void) query_failed(p, NULL);
+		return NULL;
+	}
+	result = next_result(p, &over);
+	while (!over && (more = next_result(p, &over)) != NULL)
+		PQclear(more);
+	if (!over && result != NULL)
+		return result;
+	PQclear(result);
+	if (over)
+		(void) fail(p, PROBE_QUERY, ERRCODE_SQLCLIENT_UNABLE_TO_ESTABLISH_SQLCONNECTION,
+					psprintf("the test query at origin \"%s\" was not answered", p->target->origin), NULL,
+					"The time allowed is the origin's connect_timeout.");
+	else
+		(void) query_failed(p, NULL);
+	return NULL;
+}
+
 static bool
-judge_result(Probe *p, const PGresult *result)
+is_one_value(const PGresult *result)
+{
+	return PQresultStatus(result) == PGRES_TUPLES_OK && PQntuples(result) == 1 && PQnfields(result) == 1;
+}
+
+/* Is it the process number that was told at login? */
+static bool
+is_told_number(const Probe *p, const PGresult *result)
 {
 	char		told[16];
 
-	if (result == NULL || PQresultStatus(result) != PGRES_TUPLES_OK || PQntuples(result) != 1 || PQnfields(result) != 1)
-		return query_failed(p, result);
 	snprintf(told, sizeof(told), "%d", PQbackendPID(p->conn));
-	p->result->pooled = strcmp(PQgetvalue(result, 0, 0), told) != 0;
+	return is_one_value(result) && strcmp(PQgetvalue(result, 0, 0), told) == 0;
+}
+
+/* A hyperpool that keeps its clients' sessions shows a client the number it has told him; one behind something else has told another. Nobody else knows this setting. */
+static bool
+find_gateway(Probe *p)
+{
+	PGresult   *result = ask(p, "SHOW hyperpool.client");
+
+	if (result == NULL)
+		return false;
+	p->result->gateway = is_told_number(p, result);
+	PQclear(result);
 	return true;
 }
 
+/* A pooler gives out process numbers of its own, so the one told at login is not the one that runs the query. */
 static bool
 run_query(Probe *p)
 {
 	PGresult   *result;
-	bool		over;
 	bool		good;
+	bool		same;
 
 	step_begin(p, PROBE_QUERY);
-	if (!PQsendQuery(p->conn, "SELECT pg_catalog.pg_backend_pid()"))
-		return query_failed(p, NULL);
-	result = next_result(p, &over);
-	if (over)
-		return fail(p, PROBE_QUERY, ERRCODE_SQLCLIENT_UNABLE_TO_ESTABLISH_SQLCONNECTION,
-					psprintf("the test query at origin \"%s\" was not answered", p->target->origin), NULL,
-					"The time allowed is the origin's connect_timeout.");
-	good = judge_result(p, result);
+	result = ask(p, "SELECT pg_catalog.pg_backend_pid()");
+	if (result == NULL)
+		return false;
+	good = is_one_value(result) || query_failed(p, result);
+	same = is_told_number(p, result);
 	PQclear(result);
-	if (good)
-		step_end(p, PROBE_QUERY);
-	return good;
+	if (!good || (!same && !find_gateway(p)))
+		return false;
+	p->result->pooled = !same && !p->result->gateway;
+	step_end(p, PROBE_QUERY);
+	return true;
 }
 
 /* ---- all of it ---- */

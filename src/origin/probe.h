@@ -37,6 +37,7 @@ typedef struct ProbeResult		/* texts are palloc'd */
 	const char *hint;			/* or NULL */
 	int			version;		/* of the origin, as PQserverVersion */
 	bool		pooled;			/* it is itself behind a pooler */
+	bool		gateway;		/* it is itself a hyperpool, and keeps its clients' sessions */
 } ProbeResult;
 
 /* Interruptible; nothing stays open, also when it raises. True: everything went well. */

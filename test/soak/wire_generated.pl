@@ -11,7 +11,7 @@ use Generated;
 use Test::More;
 
 my $soak = $ENV{SOAK_SECONDS} // 60;
-my $oracle = Generated->new(relay => 1);
+my $oracle = Generated->new(relay => 1, chain => 1);
 my $fresh = $oracle->fresh_seed;
 my ($plain) = $oracle->ways(links => 8, share => 0, cached => 0);
 my @trouble = qw(--clients 10 --victims 3 --stallers 2 --leavers 2 --lockers 3);
@@ -22,13 +22,13 @@ sub new_seeds { return ('--fresh', $fresh + 1_000_000 * $begun++, '--seconds', $
 
 $oracle->is_alike('one client', [$plain], new_seeds());
 $oracle->is_alike('a client with several connections', [$_], '--connections', 3, new_seeds()) for $oracle->ways(links => 8);
-for my $way ($oracle->ways)
+for my $way ($oracle->ways, $oracle->{by_chain})
 {
 	$oracle->is_alike('six clients at once', [$way], '--together', 6, new_seeds());
 	$oracle->is_alike('six quiet clients at once', [$way], '--together', 6, '--calm', new_seeds());
 	$oracle->are_told_right('forty clients', [$way], $fresh + $begun++, $soak, sub { $oracle->are_used($way) }, '--clients', 40);
 }
-for my $way (grep { $_->{links} > 1 && $_->{cached} == $_->{share} } $oracle->ways)
+for my $way ((grep { $_->{links} > 1 && $_->{cached} == $_->{share} } $oracle->ways), $oracle->{by_chain})
 {
 	$oracle->are_told_right('clients in trouble', [$way], $fresh, $soak, sub { my %sum = @_; $sum{cancelled} }, @trouble);
 	$oracle->are_told_right('clients whose links are ended', [$way], $fresh, $soak, sub { my %sum = @_; $sum{kills} > 5 && $sum{lost} }, '--kill', 50, @trouble);

@@ -33,12 +33,31 @@ is(RawClient::outcome($client->answer(20)), 'mark_2|', 'an extended one too');
 is($client->{status}, 'I', 'and the session goes on');
 
 # ---- the origin ends the backend: perhaps somebody meant this very query ----
+sub end_backend
+{
+	my ($mark) = @_;
+	Gateway::wait_until(sub { $gateway->{origin}->safe_psql('postgres', "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE state = 'active' AND query LIKE '%$mark%' AND pid <> pg_backend_pid()") }, '1');
+}
 $client->ask(q{SELECT 'mark_3', pg_sleep(30)});
-Gateway::wait_until(sub { $gateway->{origin}->safe_psql('postgres', q{SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE state = 'active' AND query LIKE '%mark_3%' AND pid <> pg_backend_pid()}) }, '1');
+end_backend('mark_3');
 my $answer = $client->answer(20);
 is($answer->{error}{C}, '57P01', 'ended by the administrator: the error of the origin');
 is($answer->{error}{S}, 'ERROR', 'which ends the statement, not the connection');
 is($client->value('SELECT 3'), '3', 'the client goes on');
+
+# ---- a Query in a batch without a Sync is owed its ReadyForQuery all the same ----
+sub unsynced { return substr(RawClient::extended_messages(@_), 0, -5); }
+$client->put_raw(unsynced('BEGIN') . RawClient::message('Q', "SELECT 'mark_31', pg_sleep(30)\0"));
+end_backend('mark_31');
+is($client->answer(20)->{error}{C}, '57P01', 'a Query behind a BEGIN without a Sync is lost');
+is($client->{status}, 'E', 'and the transaction has failed');
+$client->query('ROLLBACK');
+$client->put_raw(unsynced('SELECT 31') . RawClient::message('Q', "SELECT 'mark_32', pg_sleep(30)\0") . unsynced('SELECT 33'));
+end_backend('mark_32');
+is($client->answer(20)->{error}{C}, '57P01', 'a Query between two halves of a batch is lost');
+$client->put('S', '');
+is($client->answer(20)->{error}{C}, '08006', 'and so is the second half');
+is($client->value('SELECT 34'), '34', 'the client goes on');
 
 # ---- writes ----
 $client->ask(q{INSERT INTO kept SELECT 4 FROM (SELECT 'mark_4', pg_sleep(1.5)) s});

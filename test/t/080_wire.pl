@@ -1,5 +1,5 @@
 # The oracle (test/wire): the same bytes get the same answers as on a direct connection, with one link and with many, with
-# TLS and without; with a cold, a warm and an outdated cache; and two gateways that are broken on purpose are caught.
+# TLS and without; with a cold, a warm and an outdated cache; through two gateways; and two gateways that are broken on purpose are caught.
 use strict;
 use warnings;
 
@@ -49,11 +49,14 @@ sub play
 	return ($? >> 8, $output);
 }
 
+sub through { my ($to, $origin_name) = @_; return "host=127.0.0.1 port=$to->{port} dbname=$origin_name user=wire password=wire"; }
+
 sub plays_alike
 {
 	my ($what, $origin_name, $environment, @scripts) = @_;
+	my $to = delete $environment->{gateway} // $gateway;
 	local @ENV{ keys %$environment } = values %$environment;
-	local $ENV{HP_GATEWAY} = "host=127.0.0.1 port=$gateway->{port} dbname=$origin_name user=wire password=wire";
+	local $ENV{HP_GATEWAY} = through($to, $origin_name);
 	my ($status, $output) = play("$wire/run.pl", @scripts);
 	my @bad = $output =~ /^(not ok .*)$/mg;
 	my @good = $output =~ /^(ok (?!.*# skip).*)$/mg;
@@ -95,6 +98,12 @@ plays_alike_cached('a cache and one link', 'cached_narrow', { HP_MODES => 'cache
 plays_alike_shared('a shared link', 'narrow', { HP_MODES => 'cached', HP_LINKS => 1 });
 plays_alike_shared('shared links, every write cut in pieces', 'wide', { HP_MODES => 'cached-split' }, (grep { $_ ne 'cached_descriptions' } @about_caches),
 	qw(extended_basic extended_errors_phases extended_formats extended_named flush pipeline_mixed portal_lifetimes same_read_every_way search_path_same_text simple_pipelined statements_many terminate));
+
+# ---- through a second gateway, to which the first one is an origin: SCRAM and TLS between the two, and each with a cache ----
+my $front = Gateway->new(create => 0, endpoint => $gateway, name => 'front');
+$front->{region}->safe_psql('postgres', 'CREATE ROLE wire SUPERUSER LOGIN');
+$front->sql("SELECT hyperpool.create_origin('chain', '" . through($gateway, 'cached') . " sslmode=require', allow_trust => true)");
+plays_alike('two gateways', 'chain', { HP_MODES => 'plain', %again, gateway => $front });
 
 my ($status, $output) = play("$wire/selftest");
 is($status, 0, 'the oracle finds small lies') or diag($output);

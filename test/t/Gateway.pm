@@ -16,21 +16,29 @@ our $user = 'app';
 
 # settings: lines of the regional postgresql.conf, origin_settings: of the origin's; options: of create_origin, as SQL
 # ("pool_size => 1"); relay: the way to the origin goes through test/tools/relay; create => 0: no origin is created.
+# endpoint: another of these, which is the origin of this one; name: of the regional instance.
 sub new
 {
 	my ($class, %o) = @_;
 	my $self = bless {%o}, $class;
 
-	$self->{origin} = start_instance('origin', "shared_preload_libraries = ''\n" . ($o{origin_settings} // ''));
-	$self->{origin}->safe_psql('postgres', "CREATE ROLE $user LOGIN; CREATE DATABASE app OWNER $user; GRANT pg_monitor, pg_signal_backend TO $user");
+	$self->{origin} = $o{endpoint} ? $o{endpoint}{origin} : start_origin($o{origin_settings});
 	$self->start_relay if $o{relay};
 	$self->{port} = PostgreSQL::Test::Cluster::get_free_port();
-	$self->{region} = start_instance('region', join("\n",
+	$self->{region} = start_instance($o{name} // 'region', join("\n",
 		"shared_preload_libraries = 'hyperpool'", "hyperpool.port = $self->{port}", "hyperpool.listen_addresses = '127.0.0.1'",
 		'hyperpool.workers = ' . ($o{workers} // 1), 'hyperpool.directory_refresh = 1s', $o{settings} // '', ''));
 	$self->sql("CREATE EXTENSION hyperpool; CREATE ROLE $user LOGIN");
 	$self->create('app') unless defined $o{create} && !$o{create};
 	return $self;
+}
+
+sub start_origin
+{
+	my ($settings) = @_;
+	my $origin = start_instance('origin', "shared_preload_libraries = ''\n" . ($settings // ''));
+	$origin->safe_psql('postgres', "CREATE ROLE $user LOGIN; CREATE DATABASE app OWNER $user; GRANT pg_monitor, pg_signal_backend TO $user");
+	return $origin;
 }
 
 # TCP on 127.0.0.1 beside the socket: raw clients, relays and origins by address need it.
@@ -59,18 +67,18 @@ sub try_sql
 
 sub connection_string
 {
-	my ($self) = @_;
-	my $port = $self->{relay_port} // $self->{origin}->port;
-	return "host=127.0.0.1 port=$port user=$user dbname=app" . ($self->{connection} ? " $self->{connection}" : '');
+	my ($self, $database) = @_;
+	my $port = $self->{relay_port} // ($self->{endpoint} ? $self->{endpoint}{port} : $self->{origin}->port);
+	return "host=127.0.0.1 port=$port user=$user dbname=" . ($database // 'app') . ($self->{connection} ? " $self->{connection}" : '');
 }
 
 sub create
 {
-	my ($self, $name, $options) = @_;
+	my ($self, $name, $options, $database) = @_;
 	$options //= $self->{options} // '';
 	# most tests are about what reaches the origin
 	$options .= ($options ? ', ' : '') . 'cache => false' unless $options =~ /\bcache\s*=>/;
-	$self->sql("SELECT hyperpool.create_origin('$name', '" . $self->connection_string . "', allow_trust => true"
+	$self->sql("SELECT hyperpool.create_origin('$name', '" . $self->connection_string($database) . "', allow_trust => true"
 		  . ", $options); GRANT USAGE ON FOREIGN SERVER $name TO PUBLIC");
 	# create_origin waits until the workers know; GRANT does not
 	wait_until(sub { $self->can_enter($name) }, 1) or die "nobody may enter origin $name";

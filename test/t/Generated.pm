@@ -2,7 +2,7 @@
 #
 # It answers: do conversations made from seeds (test/wire/generated.pl) get by each way through a gateway what PostgreSQL itself answers, and do many clients
 # at once, each of which knows what it must be told (test/wire/tokens.c), get just that? It owns an origin, a gateway with an origin of its own for each way
-# (one, two and eight links; shared or not; cached or not), and what has been compiled. SEED says from where on seeds are new, so that a run can be repeated.
+# (one, two and eight links; shared or not; cached or not), perhaps a second gateway in front of it, and what has been compiled. SEED says from where on seeds are new, so that a run can be repeated.
 # It never counts on the machine's being quick: what must have happened is waited for.
 package Generated;
 
@@ -18,7 +18,7 @@ use Time::HiRes qw(time);
 
 our $wire = dirname(__FILE__) . '/../wire';
 
-# links: of the ways (one, two and eight); relay: there is a way more, whose links can be reset.
+# links: of the ways (one, two and eight); relay: there is a way more, whose links can be reset; chain: and one through two gateways.
 sub new
 {
 	my ($class, %o) = @_;
@@ -35,6 +35,7 @@ sub new
 		}
 	}
 	$self->{by_relay} = $self->way(links => 8, share => 1, cached => 1, relay => 1) if $o{relay};
+	$self->{by_chain} = $self->chain(links => 8, share => 1, cached => 1) if $o{chain};
 	$self->environment;
 	$self->run($ENV{HP_TOKENS}, '--direct', $ENV{HP_LIVE}, '--setup');
 	return $self;
@@ -61,7 +62,18 @@ sub way
 	my $options = join ', ', "pool_size => $way{links}", 'allow_trust => true', "queue_timeout => '2min'", map { "$_->[0] => " . ($_->[1] ? 'true' : 'false') }
 	  [ cache => $way{cached} ], [ share => $way{share} ];
 	$gateway->sql("SELECT hyperpool.create_origin('$name', '$from', $options)");
-	return { %way, name => $name, through => conninfo($gateway->{port}, $name) };
+	return { %way, name => $name, through => conninfo($gateway->{port}, $name), gateway => $gateway };
+}
+
+# Through a second gateway, whose origin is a way of the first.
+sub chain
+{
+	my ($self, %way) = @_;
+	my $front = Gateway->new(create => 0, endpoint => $self->{gateway}, name => 'front');
+	my ($behind) = $self->ways(%way);
+	$front->{region}->safe_psql('postgres', 'CREATE ROLE wire SUPERUSER LOGIN');
+	$front->sql("SELECT hyperpool.create_origin('chain', '$behind->{through}', pool_size => 20, allow_trust => true, queue_timeout => '2min')");
+	return { %way, name => 'chain', through => conninfo($front->{port}, 'chain'), gateway => $front };
 }
 
 # Those of which all that is asked is so: ways(links => 8, cached => 0)
@@ -73,7 +85,7 @@ sub ways
 
 sub names { return join ', ', map { $_->{name} } @_; }
 
-sub count_of { my ($self, $way, $counter) = @_; return $self->{gateway}->sql("SELECT $counter FROM hyperpool.stat_origins WHERE origin = '$way->{name}'"); }
+sub count_of { my ($self, $way, $counter) = @_; return $way->{gateway}->sql("SELECT $counter FROM hyperpool.stat_origins WHERE origin = '$way->{name}'"); }
 
 # Has each been used for what it is there for?
 sub are_used
@@ -105,8 +117,9 @@ sub run
 # So that an origin with a cache, or shared links, knows the tables before each play: the second finds answers, and statements that are known to be quick.
 sub known_before
 {
-	my ($self) = @_;
-	return (HP_SETUP => 'gateway', HP_READY => 'host=' . $self->{region}->host . ' port=' . $self->{region}->port . ' dbname=postgres user=wire',
+	my ($self, $gateway) = @_;
+	my $region = $gateway->{region};
+	return (HP_SETUP => 'gateway', HP_READY => 'host=' . $region->host . ' port=' . $region->port . ' dbname=postgres user=wire',
 		HP_READY_QUERY => q{select hyperpool.refresh_catalog('%s')});
 }
 
@@ -115,7 +128,7 @@ sub known_before
 sub generated
 {
 	my ($self, $ways, @options) = @_;
-	my %known = (grep { $_->{cached} || $_->{share} } @$ways) ? $self->known_before : ();
+	my %known = (grep { $_->{cached} || $_->{share} } @$ways) ? $self->known_before($ways->[0]{gateway}) : ();
 	local @ENV{ keys %known } = values %known;
 	return $self->run('perl', "$wire/generated.pl", (map { ('--through', $_->{through}) } @$ways), '--keep', $ENV{TESTLOGDIR} // PostgreSQL::Test::Utils::tempdir(),
 		%known ? ('--repeat', 3) : (), @options);
@@ -135,7 +148,7 @@ sub is_alike
 sub plays_alike
 {
 	my ($self, $what, $way, $mode, @scripts) = @_;
-	my %known = $way->{cached} || $way->{share} ? $self->known_before : ();
+	my %known = $way->{cached} || $way->{share} ? $self->known_before($way->{gateway}) : ();
 	s/%s/$way->{name}/ for values %known;
 	local @ENV{ keys %known } = values %known;
 	local @ENV{qw(HP_GATEWAY HP_MODES HP_LINKS)} = ($way->{through}, $mode, $way->{links});
@@ -150,7 +163,7 @@ sub plays_alike
 sub clients
 {
 	my ($self, $ways, @options) = @_;
-	$self->{gateway}->sql("SELECT hyperpool.refresh_catalog('$_->{name}')") for @$ways;
+	$_->{gateway}->sql("SELECT hyperpool.refresh_catalog('$_->{name}')") for @$ways;
 	return $self->run($ENV{HP_TOKENS}, '--direct', $ENV{HP_LIVE}, (map { ('--through', $_->{through}) } @$ways), '--patience', 60000, @options);
 }
 

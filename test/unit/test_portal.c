@@ -324,6 +324,6 @@ TEST(link_names)
 	CHECK(!link_name_is_ours(bytes_str("")));
 	CHECK(!link_name_is_ours(bytes_str("hyperpool_5f0c2a91_")));
 	CHECK(!link_name_is_ours(bytes_str("hyperpool_5f0c2a91_1x")));
-	CHECK(!link_name_is_ours(bytes_str("hyperpool_5f0c2a9g_1")));
+	CHECK(!link_name_is_ours(bytes_str("hyperpool_5f0c2a92_1")));	/* another hyperpool's */
 	CHECK(!link_name_is_ours(bytes_str("Hyperpool_5f0c2a91_1")));
 }

@@ -162,7 +162,7 @@ TEST(may_repeat)
 
 	CHECK(effects_may_repeat(EFFECT_NONE));
 	CHECK(effects_may_repeat(EFFECT_LOCKS));
-	for (bit = 1; bit <= EFFECT_PERHAPS; bit <<= 1)
+	for (bit = 1; bit <= EFFECT_SETS_NAMED; bit <<= 1)
 		CHECK(effects_may_repeat(bit) == (bit == EFFECT_LOCKS));
 }
 
