@@ -115,7 +115,7 @@ sub known_before
 {
 	my ($self) = @_;
 	return (HP_SETUP => 'gateway', HP_READY => 'host=' . $self->{region}->host . ' port=' . $self->{region}->port . ' dbname=postgres user=wire',
-		HP_READY_QUERY => q{select hyperpool.refresh_catalog('%s')});
+		HP_READY_QUERY => q{select hyperpool.refresh_catalog('%s', '1 min')});
 }
 
 # ---- conversations ----

@@ -43,6 +43,7 @@
 #define SHOWN_PREFIX 40
 #define SPLIT_BELOW (256 * 1024)	/* a longer queue goes out in large writes even when split */
 #define SCRIPT_SECONDS 240		/* no script plays longer than this */
+#define READY_SECONDS 70		/* the query that is asked before a play gives up sooner */
 
 typedef struct Buffer
 {
@@ -1980,16 +1981,20 @@ write_before_last(void)
 	free(ignored.data);
 }
 
+/* What a gateway has to learn first is no answer of the play: on a slow machine it may take longer. */
 static void
 wait_until_ready(void)
 {
 	Buffer		sql = {0}, ignored = {0};
+	long		patience = timeout_ms;
 
 	if (target_ready.host[0] == '\0' || ready_query == NULL)
 		return;
 	put(&sql, ready_query, strlen(ready_query));
+	timeout_ms = READY_SECONDS * 1000L;
 	if (!control_query(&readier, &sql, &ignored, false))
 		stop(EXIT_FAULT, "not ready for a play");
+	timeout_ms = patience;
 	free(sql.data);
 	free(ignored.data);
 }
