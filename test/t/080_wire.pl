@@ -79,7 +79,7 @@ sub plays_alike_thrice
 	my $before = $gateway->sql($count);
 	plays_alike($what, $origin_name, {
 		HP_SETUP => "gateway", HP_WRITE => 'insert into hpw_unrelated values (1)',
-		HP_READY => 'host=127.0.0.1 port=' . $region->port . ' dbname=postgres user=wire', HP_READY_QUERY => "select hyperpool.refresh_catalog('$origin_name')",
+		HP_READY => 'host=127.0.0.1 port=' . $region->port . ' dbname=postgres user=wire', HP_READY_QUERY => "select hyperpool.refresh_catalog('$origin_name', '1 min')",
 		%again, %$environment }, @scripts);
 	my $more = $gateway->sql($count) - $before;
 	cmp_ok($more, '>=', 3 * (@scripts || 100), "$what: $counter $more");

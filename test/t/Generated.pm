@@ -120,7 +120,7 @@ sub known_before
 	my ($self, $gateway) = @_;
 	my $region = $gateway->{region};
 	return (HP_SETUP => 'gateway', HP_READY => 'host=' . $region->host . ' port=' . $region->port . ' dbname=postgres user=wire',
-		HP_READY_QUERY => q{select hyperpool.refresh_catalog('%s')});
+		HP_READY_QUERY => q{select hyperpool.refresh_catalog('%s', '1 min')});
 }
 
 # ---- conversations ----

@@ -20,6 +20,7 @@
 #define EXIT_TIMEOUT 2
 #define EXIT_FAULT 3
 #define SCRIPT_SECONDS 240		/* no script plays longer than this */
+#define READY_SECONDS 70		/* the query that is asked before a play gives up sooner */
 
 /* The one of this process; fail must find it. */
 static Play the_play = {.timeout_ms = 10000, .control.stream.fd = -1};
@@ -264,11 +265,18 @@ tear_down(Play *p)
 		fail("teardown failed");
 }
 
+/* What a gateway has to learn first is no answer of the play: on a slow machine it may take longer. */
 static void
 wait_until_ready(Play *p)
 {
-	if (p->to_ready.host[0] != '\0' && p->ready_query != NULL && !control_query(&p->readier, p->ready_query, false))
+	long		patience = p->timeout_ms;
+
+	if (p->to_ready.host[0] == '\0' || p->ready_query == NULL)
+		return;
+	p->timeout_ms = READY_SECONDS * 1000L;
+	if (!control_query(&p->readier, p->ready_query, false))
 		fail("not ready for a play");
+	p->timeout_ms = patience;
 }
 
 /* ---- plays ---- */
