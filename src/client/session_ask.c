@@ -163,6 +163,12 @@ hold_message(ClientSession *s, uint8 type)
 		return refuse_in_copy(s, type);
 	if (s->tail)
 		s->tail->ended = true;
+	/* they may wait for what comes behind, to tell what has been answered */
+	if (s->link && !link_ask_apart(s->link, type))
+	{
+		session_fatal(s, REFUSE_MEMORY, NULL);
+		return STEP_GONE;
+	}
 	s->holding_messages = true;
 	return STEP_HOLD;
 }

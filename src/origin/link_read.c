@@ -319,7 +319,8 @@ break_by(OriginLink *link, const Frame *frame)
 static void
 pass(OriginLink *link, LinkExchange *e, const Frame *frame, Run *run)
 {
-	link->piece_passes = frame->type != ANS_READY || !e->ready_held;
+	/* of several ReadyForQuery the last is the end */
+	link->piece_passes = frame->type != ANS_READY || !e->ready_held || !exchange_done(&e->x);
 	if (link->piece_passes)
 		run_extend(run, frame->raw);
 	else
