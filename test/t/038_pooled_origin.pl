@@ -126,7 +126,7 @@ for my $name (qw(one two))
 	is($tenant->answer->{error}, undef, "statement $name is made");
 	is($use->($name), '5', 'and used');
 }
-$origin->safe_psql('postgres', q{SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = 'app'});
+$origin->safe_psql('postgres', q{SELECT pg_terminate_backend(pid, 20000) FROM pg_stat_activity WHERE datname = 'app'});
 like($use->('one'), qr/^0800[67]$/, 'what was bound for it is lost');
 is($use->('one'), '5', 'its settings and statements are there again');
 is($use->('two'), '5', 'all of them');

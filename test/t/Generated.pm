@@ -73,7 +73,7 @@ sub chain
 	my ($behind) = $self->ways(%way);
 	$front->{region}->safe_psql('postgres', 'CREATE ROLE wire SUPERUSER LOGIN');
 	$front->sql("SELECT hyperpool.create_origin('chain', '$behind->{through}', pool_size => 20, allow_trust => true, queue_timeout => '2min')");
-	return { %way, name => 'chain', through => conninfo($front->{port}, 'chain'), gateway => $front };
+	return { %way, name => 'chain', through => conninfo($front->{port}, 'chain'), gateway => $front, behind => $behind };
 }
 
 # Those of which all that is asked is so: ways(links => 8, cached => 0)
@@ -163,7 +163,7 @@ sub plays_alike
 sub clients
 {
 	my ($self, $ways, @options) = @_;
-	$_->{gateway}->sql("SELECT hyperpool.refresh_catalog('$_->{name}')") for @$ways;
+	$_->{gateway}->sql("SELECT hyperpool.refresh_catalog('$_->{name}')") for grep { $_ } map { ($_->{behind}, $_) } @$ways;
 	return $self->run($ENV{HP_TOKENS}, '--direct', $ENV{HP_LIVE}, (map { ('--through', $_->{through}) } @$ways), '--patience', 60000, @options);
 }
 
