@@ -74,7 +74,8 @@ typedef struct ClientSession
 	bool		skip_local;		/* an exchange was refused here: ignore all up to Sync */
 	bool		bound;			/* the link stays: session state that cannot be replayed */
 	bool		shadowed;		/* on its link something temporary has the name of something permanent */
-	bool		unseen;			/* on its link ran what may have made anything */
+	bool		unseen;			/* on its link ran what may have done anything */
+	bool		made_unseen;	/* and may have made something temporary there */
 	bool		holding_link;	/* the link's reading is held: we do not take its answers */
 	bool		cancelled;		/* the client has asked to cancel what is running */
 	bool		timed_out;		/* query_timeout has cancelled what is running */
