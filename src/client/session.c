@@ -563,71 +563,102 @@ whole_max(const ClientSession *s, Bytes in)
 	return SESSION_WHOLE_MAX;
 }
 
+typedef enum ConsumeStep
+{
+	CONSUME_READ,				/* the message at the front */
+	CONSUME_AGAIN,				/* look at the front once more */
+	CONSUME_STOP
+} ConsumeStep;
+
+/* Before a message is read: can it be answered here, or may it ride? used grows by what has been answered. */
+static ConsumeStep
+look_ahead(ClientSession *s, Bytes rest, size_t *used)
+{
+	if (!frame_inside(&s->reader) && session_local_may(s))
+	{
+		size_t		taken = 0;
+		LocalVerdict local = session_local(s, rest, &taken);
+
+		*used += taken;
+		if (local != LOCAL_FORWARD)
+			return local == LOCAL_DONE ? CONSUME_AGAIN : CONSUME_STOP;
+		session_ride_look(s, rest);
+	}
+	else if (s->riding && s->ride_left == 0)
+	{
+		if (!session_ride_on(s, rest))
+			return CONSUME_STOP;
+		if (!s->riding)
+			return CONSUME_AGAIN;
+	}
+	else if (s->link == NULL)
+		s->waiter.rides = s->waiter.hopes = false;	/* nobody has looked at this one */
+	return CONSUME_READ;
+}
+
+/* True: there is a message, or a piece of one, to be asked. */
+static bool
+read_message(ClientSession *s, Bytes rest, Frame *frame)
+{
+	bool		inside = frame_inside(&s->reader);
+	FrameVerdict verdict = frame_next(&s->reader, rest, whole_max(s, rest), frame);
+
+	/* judged by its first byte, as PostgreSQL does: its length may never make sense */
+	if (!inside && session_refuses_type(s, rest.data[0]))
+		return false;
+	if (verdict == FRAME_MORE)
+	{
+		/* half of it on a link would hold that until the rest has come */
+		if (rest.len > SESSION_WHOLE_MAX && is_full())
+			session_fatal(s, REFUSE_MEMORY, NULL);
+		return false;
+	}
+	if (verdict == FRAME_BAD_LENGTH)
+	{
+		/* as PostgreSQL does: the stream is out of step, nothing can be said */
+		ereport(LOG, (errcode(ERRCODE_PROTOCOL_VIOLATION), errmsg("hyperpool: invalid message length from a client")));
+		session_close_after_flush(s);
+		return false;
+	}
+	return true;
+}
+
+/* Reads and asks one message. False: no more can be taken now. */
+static bool
+take_message(ClientSession *s, Bytes rest, size_t *used)
+{
+	FrameReader before = s->reader;
+	Frame		frame;
+	SessionStep step;
+
+	if (!read_message(s, rest, &frame))
+		return false;
+	step = session_ask(s, &frame);
+	if (step == STEP_HOLD)
+	{
+		s->reader = before;
+		return false;
+	}
+	*used += frame.raw.len;
+	s->ride_left -= Min(s->ride_left, frame.raw.len);
+	return step != STEP_GONE;
+}
+
 /* Takes messages out of `in`; returns the bytes used up. */
 static size_t
 session_consume(ClientSession *s, Bytes in)
 {
 	size_t		used = 0;
+	ConsumeStep step = CONSUME_AGAIN;
 
 	s->consuming = true;
-	while (used < in.len && wants_messages(s))
+	while (step != CONSUME_STOP && used < in.len && wants_messages(s))
 	{
 		Bytes		rest = bytes_of(in.data + used, in.len - used);
-		FrameReader before = s->reader;
-		Frame		frame;
-		FrameVerdict verdict;
-		SessionStep step;
 
-		if (!frame_inside(&s->reader) && session_local_may(s))
-		{
-			size_t		taken = 0;
-			LocalVerdict local = session_local(s, rest, &taken);
-
-			used += taken;
-			if (local == LOCAL_DONE)
-				continue;
-			if (local != LOCAL_FORWARD)
-				break;
-			session_ride_look(s, rest);
-		}
-		else if (s->riding && s->ride_left == 0)
-		{
-			if (!session_ride_on(s, rest))
-				break;
-			if (!s->riding)
-				continue;
-		}
-		else if (s->link == NULL)
-			s->waiter.rides = s->waiter.hopes = false;	/* nobody has looked at this one */
-		verdict = frame_next(&s->reader, rest, whole_max(s, rest), &frame);
-
-		/* judged by its first byte, as PostgreSQL does: its length may never make sense */
-		if (!frame_inside(&before) && session_refuses_type(s, rest.data[0]))
-			break;
-		if (verdict == FRAME_MORE)
-		{
-			/* half of it on a link would hold that until the rest has come */
-			if (rest.len > SESSION_WHOLE_MAX && is_full())
-				session_fatal(s, REFUSE_MEMORY, NULL);
-			break;
-		}
-		if (verdict == FRAME_BAD_LENGTH)
-		{
-			/* as PostgreSQL does: the stream is out of step, nothing can be said */
-			ereport(LOG, (errcode(ERRCODE_PROTOCOL_VIOLATION), errmsg("hyperpool: invalid message length from a client")));
-			session_close_after_flush(s);
-			break;
-		}
-		step = session_ask(s, &frame);
-		if (step == STEP_HOLD)
-		{
-			s->reader = before;
-			break;
-		}
-		used += frame.raw.len;
-		s->ride_left -= Min(s->ride_left, frame.raw.len);
-		if (step == STEP_GONE)
-			break;
+		step = look_ahead(s, rest, &used);
+		if (step == CONSUME_READ && !take_message(s, rest, &used))
+			step = CONSUME_STOP;
 	}
 	s->consuming = false;
 	return used;

@@ -167,32 +167,62 @@ hold_message(ClientSession *s, uint8 type)
 	return STEP_HOLD;
 }
 
+/* A link of its own, or room on one that is shared. */
+static SessionStep
+get_link(ClientSession *s)
+{
+	OriginLink *link;
+
+	if (s->rights_stale && !session_check_rights(s))
+		return STEP_GONE;
+	s->waiter.settings = s->settings;
+	s->waiter.role = s->role;
+	link = pool_checkout(s->pool, &s->waiter);
+	if (link == NULL)
+	{
+		session_set_state(s, SESSION_WAITING);
+		return STEP_HOLD;
+	}
+	session_attach(s, link);
+	if (s->link == NULL)
+	{
+		session_fatal(s, REFUSE_MEMORY, NULL);
+		return STEP_GONE;
+	}
+	return STEP_TAKEN;
+}
+
+/* What was asked last is the newest of the link's exchanges. */
+static void
+exchange_begun(ClientSession *s)
+{
+	s->tail->reason = reason_to_ask(s);
+	s->tail->x.may_copy = session_may_copy(s->effects);	/* by a portal bound before */
+	s->inflight++;
+	if (s->effects & EFFECT_RESETS)
+		session_settings_will_return(s);
+	session_ride_begun(s);
+	session_cache_begun(s);
+	if (s->state == SESSION_RELAYING && s->inflight > 1)
+		return;
+	session_set_state(s, SESSION_RELAYING);
+	s->answered_at = reactor_now(session_reactor);
+	buffer_free(&s->asked);
+	s->asked_whole = link_status(s->link) == TX_IDLE && !s->bound && !s->failed_transaction;
+	session_arm(s);
+}
+
 static SessionStep
 begin_exchange(ClientSession *s, uint8 type)
 {
+	SessionStep step = STEP_TAKEN;
+
 	if (must_wait(s))
 		return hold_message(s, type);
 	if (s->link == NULL)
-	{
-		OriginLink *link;
-
-		if (s->rights_stale && !session_check_rights(s))
-			return STEP_GONE;
-		s->waiter.settings = s->settings;
-		s->waiter.role = s->role;
-		link = pool_checkout(s->pool, &s->waiter);
-		if (link == NULL)
-		{
-			session_set_state(s, SESSION_WAITING);
-			return STEP_HOLD;
-		}
-		session_attach(s, link);
-		if (s->link == NULL)
-		{
-			session_fatal(s, REFUSE_MEMORY, NULL);
-			return STEP_GONE;
-		}
-	}
+		step = get_link(s);
+	if (step != STEP_TAKEN)
+		return step;
 	if ((s->inflight == 0 || s->riding) && link_settings(s->link) != s->settings && link_status(s->link) == TX_IDLE &&
 		!link_apply_settings(s->link, s->settings))
 	{
@@ -210,21 +240,7 @@ begin_exchange(ClientSession *s, uint8 type)
 		session_fatal(s, REFUSE_MEMORY, NULL);
 		return STEP_GONE;
 	}
-	s->tail->reason = reason_to_ask(s);
-	s->tail->x.may_copy = session_may_copy(s->effects);	/* by a portal bound before */
-	s->inflight++;
-	if (s->effects & EFFECT_RESETS)
-		session_settings_will_return(s);
-	session_ride_begun(s);
-	session_cache_begun(s);
-	if (s->state != SESSION_RELAYING || s->inflight == 1)
-	{
-		session_set_state(s, SESSION_RELAYING);
-		s->answered_at = reactor_now(session_reactor);
-		buffer_free(&s->asked);
-		s->asked_whole = link_status(s->link) == TX_IDLE && !s->bound && !s->failed_transaction;
-		session_arm(s);
-	}
+	exchange_begun(s);
 	return STEP_TAKEN;
 }
 

@@ -98,22 +98,62 @@ may_say(LogLimit *limit, uint32 *more)
 	return true;
 }
 
+static const char *
+address_of(const ClientSession *s)
+{
+	static char address[INET6_ADDRSTRLEN];
+	const HbaClient *c = &s->login->client.hba;
+
+	strlcpy(address, "[local]", sizeof(address));
+	if (!c->local)
+		(void) inet_ntop(c->family == 6 ? AF_INET6 : AF_INET, c->addr, address, sizeof(address));
+	return address;
+}
+
 static void
 say_refused(const ClientSession *s, Refusal refusal)
 {
 	static LogLimit limit;
-	const HbaClient *c = &s->login->client.hba;
-	char		address[INET6_ADDRSTRLEN] = "[local]";
 	uint32		more;
 
 	if (!may_say(&limit, &more))
 		return;
-	if (!c->local)
-		(void) inet_ntop(c->family == 6 ? AF_INET6 : AF_INET, c->addr, address, sizeof(address));
 	ereport(LOG, (errcode(ERRCODE_TOO_MANY_CONNECTIONS),
 				  errmsg("hyperpool: login refused: %s", refusal_row(refusal)->primary),
-				  errdetail("From host \"%s\"; %u others were refused since this was logged last.", address, more),
+				  errdetail("From host \"%s\"; %u others were refused since this was logged last.", address_of(s), more),
 				  errhint("%s", refusal_row(refusal)->hint)));
+}
+
+/* The first line, as far as it is told to the log: the text may be an origin's. */
+static Bytes
+first_line(Bytes text)
+{
+	const uint8 *end;
+
+	text.len = Min(text.len, 1024);
+	end = memchr(text.data, '\n', text.len);
+	return bytes_of(text.data, end != NULL ? (size_t) (end - text.data) : text.len);
+}
+
+/*
+ * What is refused here and not by host/identity, which logs its own. Who has shown who they are is always logged; of the others, who may be
+ * anybody, one a second.
+ */
+static void
+say_failed(const ClientSession *s, const char *sqlstate, Bytes primary)
+{
+	static LogLimit limit;
+	const SessionLogin *login = s->login;
+	uint32		more = 0;
+
+	if (login->counted && !may_say(&limit, &more))
+		return;
+	primary = first_line(primary);
+	ereport(LOG, (errcode(MAKE_SQLSTATE(sqlstate[0], sqlstate[1], sqlstate[2], sqlstate[3], sqlstate[4])),
+				  errmsg("hyperpool: login refused: %.*s", (int) primary.len, (const char *) primary.data),
+				  more > 0 ? errdetail("%u others were refused since this was logged last.", more) : 0,
+				  errcontext("login from host \"%s\", user \"%s\", database \"%s\"", address_of(s),
+							 login->user ? login->user : "[unknown]", login->database ? login->database : "[unknown]")));
 }
 
 /* ---- places ---- */
@@ -248,6 +288,10 @@ session_login_end(ClientSession *s)
 static void
 refuse(ClientSession *s, Refusal refusal, const char *arg)
 {
+	char		primary[512];
+
+	snprintf(primary, sizeof(primary), refusal_row(refusal)->primary, arg != NULL ? arg : "");
+	say_failed(s, refusal_row(refusal)->sqlstate, bytes_str(primary));
 	if (s->counters)
 		counter_add(s->counters, COUNT_LOGINS_FAILED, 1);
 	session_fatal(s, refusal, arg);
@@ -301,6 +345,7 @@ static void
 fail_with(ClientSession *s, Bytes body, const char *sqlstate, const char *text, const char *hint)
 {
 	counter_add(s->counters, COUNT_LOGINS_FAILED, 1);
+	say_failed(s, sqlstate, body.len > 0 ? message_error_field(body, 'M') : bytes_str(text));
 	if (body.len > 0)
 		message_put_error_as(&s->out, body, "FATAL");
 	else
@@ -359,7 +404,7 @@ session_login_link(ClientSession *s, OriginLink *link)
 	{
 		s->link = NULL;
 		link_break_now(link);
-		session_fatal(s, REFUSE_MEMORY, NULL);
+		refuse(s, REFUSE_MEMORY, NULL);
 		return;
 	}
 	s->inflight = 1;
@@ -454,6 +499,8 @@ let_in(ClientSession *s)
 
 	if (login->bad_option[0])
 	{
+		counter_add(s->counters, COUNT_LOGINS_FAILED, 1);
+		say_failed(s, login->bad_value ? "22023" : "42601", bytes_str(login->bad_option));
 		message_put_error(&s->out, ANS_ERROR, "FATAL", login->bad_value ? "22023" : "42601", login->bad_option, NULL,
 						  login->bad_value ? NULL : "Try \"postgres --help\" for more information.");
 		session_close_after_flush(s);
@@ -536,7 +583,7 @@ session_login_late(ClientSession *s)
 	if (s->login->phase == PHASE_FAILED)
 		session_close_after_flush(s);
 	else
-		session_fatal(s, REFUSE_LOGIN_TIMEOUT, NULL);
+		refuse(s, REFUSE_LOGIN_TIMEOUT, NULL);
 }
 
 static void
@@ -618,17 +665,17 @@ on_startup(ClientSession *s, const StartupRequest *request)
 		refuse(s, REFUSE_STARTING, NULL);
 		return false;
 	}
-	if (request->wants_replication)
-	{
-		refuse(s, REFUSE_REPLICATION, NULL);
-		return false;
-	}
 	login->minor = request->minor;
 	login->user = bytes_copy(request->user);
 	login->database = bytes_copy(request->database);
 	if (login->user == NULL || login->database == NULL)
 	{
 		refuse(s, REFUSE_MEMORY, NULL);
+		return false;
+	}
+	if (request->wants_replication)
+	{
+		refuse(s, REFUSE_REPLICATION, NULL);
 		return false;
 	}
 	note_application_name(login, request->application_name);

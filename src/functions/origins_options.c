@@ -216,7 +216,7 @@ validate_mapping(List *options)
 		validate_mapping_option(((DefElem *) lfirst(cell))->defname, defGetString(lfirst(cell)));
 	if (origins_option_value(options, "user") == NULL)
 		ereport(ERROR, (errcode(ERRCODE_FDW_OPTION_NAME_NOT_FOUND), errmsg("a credential needs a user"),
-						errhint("Name it in the connection string: user=... or user:password@ in the URI.")));
+						errhint("Name it in the connection string: user=... or user:password@ in the URI, with special characters percent-encoded.")));
 }
 
 Datum
@@ -274,7 +274,7 @@ origins_parse_connection(const char *origin, const char *text, ConnectionString 
 	memset(string, 0, sizeof(*string));
 	if (parsed == NULL)
 		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("the connection string for origin \"%s\" cannot be read", origin),
-						errhint("It is a URI (postgresql://user:password@host:5432/database?sslmode=verify-full) or keyword=value pairs, as for psql; special characters in a URI are percent-encoded.")));
+						errhint("It is a URI (postgresql://user:password@host:5432/database?sslmode=verify-full) or keyword=value pairs, as for psql; special characters in a URI are percent-encoded. Options of hyperpool's own, such as pool_size, are arguments of the function.")));
 	for (at = parsed; at->keyword != NULL; at++)
 	{
 		if (at->val != NULL)

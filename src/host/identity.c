@@ -114,7 +114,8 @@ log_refusal(const Identity *identity, const char *sqlstate, const char *primary,
 			(errcode(sqlstate_number(sqlstate)),
 			 errmsg("hyperpool: login refused: %s", primary),
 			 detail != NULL ? errdetail_log("%s", detail) : 0,
-			 errcontext("login from %s, line %d of pg_hba.conf (0: none)", identity->who, identity->line_number)));
+			 errcontext("login from %s%s", identity->who,
+						identity->line_number > 0 ? psprintf(", line %d of pg_hba.conf", identity->line_number) : "")));
 }
 
 /* A refusal in the words of the table. */

@@ -268,77 +268,167 @@ on_no_data(OriginLink *link, LinkExchange *e)
 		link_break(link, "08006", "its client sends no copy data");
 }
 
-/* One that is too long to be had whole passes as it is. */
-static void
-take_error(OriginLink *link, LinkExchange *e, const Frame *frame, const Ask *ask, bool first, Run *run)
-{
-	if (frame->last)
-	{
-		run_deliver(e, run);
-		pass_error(link, e, frame, ask, first);
-		return;
-	}
-	link->piece_passes = true;
-	run_extend(run, frame->raw);
-	e->failed = true;
-}
+/* ---- a message that answers the exchange at the head ---- */
 
-/* One message (or its first piece) that answers the exchange at the head. False: the link is broken. */
+typedef struct Answer			/* what that exchange makes of it */
+{
+	const Frame *frame;
+	AnswerVerdict verdict;
+	uint8		status;			/* of a ReadyForQuery, else 0 */
+	bool		first;			/* of its exchange */
+	bool		answered;		/* all of an ask's answer has come: of this one */
+	Ask			ask;			/* or it failed */
+} Answer;
+
+/* A message may show that what is at the head was over before it. False: the link is broken. */
 static bool
-on_answer(OriginLink *link, const Frame *frame, Run *run)
+end_unsure(OriginLink *link, const Frame *frame, Run *run)
 {
 	LinkExchange *e = link->head;
-	Ask			ask;
-	bool		answered = false;
-	bool		first;
-	uint8		status = frame->type == ANS_READY && frame->body.len == 1 ? frame->body.data[0] : 0;
-	AnswerVerdict verdict = ANSWER_VIOLATION;
 
-	if (e && exchange_is_unsure(&e->x) && exchange_over_by(&e->x, frame->type, link_on_dropped, e))
+	if (e == NULL || !exchange_is_unsure(&e->x) || !exchange_over_by(&e->x, frame->type, link_on_dropped, e))
+		return true;
+	run_deliver(e, run);
+	end_head(link);
+	return link->state != LINK_BROKEN;
+}
+
+static Answer
+judge(LinkExchange *e, const Frame *frame)
+{
+	Answer		a = {.frame = frame, .verdict = ANSWER_VIOLATION};
+
+	if (frame->type == ANS_READY && frame->body.len == 1)
+		a.status = frame->body.data[0];
+	if (e == NULL)
+		return a;
+	a.first = !e->x.begun;
+	a.verdict = exchange_answered(&e->x, frame->type, a.status, &a.ask, &a.answered, link_on_dropped, e);
+	return a;
+}
+
+static void
+break_by(OriginLink *link, const Frame *frame)
+{
+	ereport(LOG,
+			(errcode(ERRCODE_PROTOCOL_VIOLATION),
+			 errmsg("origin \"%s\" sent an unexpected message of type 0x%02X", link->target.origin_name, frame->type)));
+	link_break(link, "08P01", "the origin sent an unexpected message");
+}
+
+static void
+pass(OriginLink *link, LinkExchange *e, const Frame *frame, Run *run)
+{
+	link->piece_passes = frame->type != ANS_READY || !e->ready_held;
+	if (link->piece_passes)
+		run_extend(run, frame->raw);
+	else
+		link->parameters_held = true;
+	if (frame->type == ANS_PARAMETER_DESCRIPTION || e->describing)
+		note_shape(e, frame);
+}
+
+static void
+swallow(LinkExchange *e, const Frame *frame, Run *run)
+{
+	run_deliver(e, run);
+	if (!e->describing)
+		tell_swallowed(e, frame);
+	note_shape(e, frame);
+}
+
+/* One that is too long to be had whole passes as it is. */
+static void
+take_error(OriginLink *link, LinkExchange *e, const Answer *a, Run *run)
+{
+	if (a->frame->last)
+	{
+		run_deliver(e, run);
+		pass_error(link, e, a->frame, &a->ask, a->first);
+	}
+	else
+	{
+		link->piece_passes = true;
+		run_extend(run, a->frame->raw);
+		e->failed = true;
+	}
+	if (a->answered)
+		link_not_fulfilled(e, &a->ask, OUTCOME_FAILED);
+}
+
+/* Its bytes go where they belong. False: the link is broken. */
+static bool
+hand_on(OriginLink *link, LinkExchange *e, const Answer *a, Run *run)
+{
+	link->piece_passes = false;
+	switch (a->verdict)
+	{
+		case ANSWER_PASS:
+			pass(link, e, a->frame, run);
+			return true;
+		case ANSWER_SWALLOW:
+			swallow(e, a->frame, run);
+			return true;
+		case ANSWER_PASS_ERROR:
+			take_error(link, e, a, run);
+			return true;
+		case ANSWER_VIOLATION:
+			break;
+	}
+	run_deliver(e, run);
+	break_by(link, a->frame);
+	return false;
+}
+
+/* Who has asked is told what came of it, and made answers follow behind. */
+static void
+tell_answered(LinkExchange *e, const Answer *a, Run *run)
+{
+	bool		well = a->verdict != ANSWER_PASS_ERROR;
+
+	if (!a->answered)
+		return;
+	if (well && a->ask.kind == ASK_PARSE)
+		link_ride_parsed(e->link, a->ask.number, true);
+	if (well && a->ask.note)
+		link_tell_ask(e, &a->ask, OUTCOME_ANSWERED);
+	if (e->x.count > 0)
+	{
+		run_deliver(e, run);
+		make_answers(e);
+	}
+}
+
+static void
+settle_head(OriginLink *link, LinkExchange *e, uint8 type, Run *run)
+{
+	if (e->purpose == PURPOSE_BEGIN)
+		exchange_end_without_sync(&e->x);
+	if (exchange_done(&e->x))
 	{
 		run_deliver(e, run);
 		end_head(link);
-		if (link->state == LINK_BROKEN)
-			return false;
-		e = link->head;
 	}
-	first = e && !e->x.begun;
-	if (e)
-		verdict = exchange_answered(&e->x, frame->type, status, &ask, &answered, link_on_dropped, e);
-	link->piece_passes = false;
-	switch (verdict)
-	{
-		case ANSWER_PASS:
-			link->piece_passes = frame->type != ANS_READY || !e->ready_held;
-			if (link->piece_passes)
-				run_extend(run, frame->raw);
-			else
-				link->parameters_held = true;
-			if (frame->type == ANS_PARAMETER_DESCRIPTION || e->describing)
-				note_shape(e, frame);
-			break;
-		case ANSWER_SWALLOW:
-			run_deliver(e, run);
-			if (!e->describing)
-				tell_swallowed(e, frame);
-			note_shape(e, frame);
-			break;
-		case ANSWER_PASS_ERROR:
-			take_error(link, e, frame, &ask, first, run);
-			if (answered)
-				link_not_fulfilled(e, &ask, OUTCOME_FAILED);
-			break;
-		case ANSWER_VIOLATION:
-			run_deliver(e, run);
-			ereport(LOG,
-					(errcode(ERRCODE_PROTOCOL_VIOLATION),
-					 errmsg("origin \"%s\" sent an unexpected message of type 0x%02X", link->target.origin_name, frame->type)));
-			link_break(link, "08P01", "the origin sent an unexpected message");
-			return false;
-	}
+	else if (type == ANS_READY)
+		wait_for_mark(link, e);
+}
+
+/* One message, or its first piece. False: the link is broken. */
+static bool
+on_answer(OriginLink *link, const Frame *frame, Run *run)
+{
+	LinkExchange *e;
+	Answer		a;
+
+	if (!end_unsure(link, frame, run))
+		return false;
+	e = link->head;
+	a = judge(e, frame);
+	if (!hand_on(link, e, &a, run))
+		return false;
 	/* what was sent before a BEGIN ends outside its transaction */
 	if (frame->type == ANS_READY && !link->beginning)
-		link->status = status;
+		link->status = a.status;
 	if (frame->type == ANS_COPY_IN && is_without_data(e))
 	{
 		run_deliver(e, run);
@@ -348,24 +438,8 @@ on_answer(OriginLink *link, const Frame *frame, Run *run)
 	}
 	if (frame->type == ANS_COMMAND_COMPLETE)
 		note_tag(e, frame);
-	if (answered && ask.kind == ASK_PARSE && verdict != ANSWER_PASS_ERROR)
-		link_ride_parsed(link, ask.number, true);
-	if (answered && ask.note && verdict != ANSWER_PASS_ERROR)
-		link_tell_ask(e, &ask, OUTCOME_ANSWERED);
-	if (e->x.count > 0 && answered)
-	{
-		run_deliver(e, run);
-		make_answers(e);
-	}
-	if (e->purpose == PURPOSE_BEGIN)
-		exchange_end_without_sync(&e->x);
-	if (exchange_done(&e->x))
-	{
-		run_deliver(e, run);
-		end_head(link);
-	}
-	else if (frame->type == ANS_READY)
-		wait_for_mark(link, e);
+	tell_answered(e, &a, run);
+	settle_head(link, e, frame->type, run);
 	return link->state != LINK_BROKEN;
 }
 

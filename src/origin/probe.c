@@ -664,7 +664,9 @@ tls_failed(Probe *p, const char *said)
 	if (handshake_passes(p, "require"))
 		return fail(p, PROBE_TLS, ERRCODE_SQLCLIENT_UNABLE_TO_ESTABLISH_SQLCONNECTION,
 					psprintf("the certificate of origin \"%s\" is not trusted", origin), said,
-					"Name the file of its certificate authority by sslrootcert (or sslrootcert=system), have it renewed if it has expired, or choose sslmode=require to go unverified.");
+					PQlibVersion() >= 160000
+					? "Name the file of its certificate authority by sslrootcert (or sslrootcert=system), have it renewed if it has expired, or choose sslmode=require to go unverified."
+					: "Name the file of its certificate authority by sslrootcert, have it renewed if it has expired, or choose sslmode=require to go unverified.");
 	return fail(p, PROBE_TLS, ERRCODE_SQLCLIENT_UNABLE_TO_ESTABLISH_SQLCONNECTION,
 				psprintf("the TLS handshake with origin \"%s\" failed", origin), said,
 				"Check the ssl options of the connection string.");

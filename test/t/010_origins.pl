@@ -98,13 +98,15 @@ fails('no answer, no TLS asked', "host=127.0.0.1 port=$silent_port sslmode=disab
 	'08001', qr/did not finish the login in time/, qr/connect_timeout/);
 fails('no TLS', "host=127.0.0.1 port=$plain_port sslmode=require $good", '08001', qr/origin "far" offers no TLS, but sslmode is require/, qr/sslmode=prefer/);
 fails('not trusted', "host=localhost hostaddr=127.0.0.1 port=$tls_port sslmode=verify-ca sslrootcert=$certificates/other_ca.crt $good",
-	'08001', qr/the certificate of origin "far" is not trusted/, qr/sslrootcert/);
+	'08001', qr/the certificate of origin "far" is not trusted/, qr/by sslrootcert/);
 fails('wrong password', "host=127.0.0.1 port=$tls_port user=app password=open-it dbname=app", '28P01', qr/password authentication failed for user "app" at origin "far"/, qr/set_credential/);
 fails('no password', "host=127.0.0.1 port=$tls_port user=app dbname=app", '28P01', qr/asks for a password/, qr/password/);
 fails('not let in', "host=127.0.0.1 port=$tls_port user=locked password=sesame dbname=app", '28000', qr/does not let user "locked" in/, qr/pg_hba.conf/);
 fails('no such database', "host=127.0.0.1 port=$tls_port user=app password=sesame dbname=nowhere", '3D000', qr/database "nowhere" does not exist at origin "far"/, qr/dbname/);
 fails('unreadable string', "host=127.0.0.1 port=$tls_port password=sesame dbname", '22023', qr/connection string for origin "far" cannot be read/, qr/URI/);
 fails('unknown option', "host=127.0.0.1 speed=11 $good", '22023', qr/cannot be read/);
+fails('an option of the function', "host=127.0.0.1 pool_size=3 $good", '22023', qr/cannot be read/, qr/pool_size, are arguments/);
+fails('a password that needs encoding', "postgresql://app:se/same\@127.0.0.1/app", 'HV00J', qr/a credential needs a user/, qr/percent-encoded/);
 fails('no user', "host=127.0.0.1 port=$tls_port password=sesame", 'HV00J', qr/a credential needs a user/, qr/user=/);
 fails('no host', "port=$tls_port $good", 'HV00J', qr/an origin needs a host/, qr/host=/);
 fails('replication', "host=127.0.0.1 replication=database $good", 'HV00D', qr/no option "replication"/);

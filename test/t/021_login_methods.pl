@@ -455,12 +455,20 @@ $gateway->reload;
 soon_here('ssl_passphrase_command_supports_reload', "$tls user=cert_user " . $cert_of->('cert_user'), undef, $in);
 
 # ---- the log: told to the administrator, never the secrets ----
+only_here('replication', "$plain user=scram_user replication=database", 'secret_scram', qr/^FATAL:  replication connections are not served/);
+only_here('a setting the origin refuses', "$plain user=scram_user options='-c nonsense=1'", 'secret_scram', qr/^FATAL:  unrecognized configuration parameter/);
+only_here('options that cannot be read', "$plain user=scram_user options='-Z'", 'secret_scram', qr/^FATAL:  /);
+only_here('a name of two lines', "$plain user='two\nlines are forged'", 'anything', $failed);
 my $log = PostgreSQL::Test::Utils::slurp_file($gateway->logfile);
 like($log, qr/hyperpool: connection authorized: user=scram_user origin=alpha/, 'logins are logged');
 like($log, qr/hyperpool: connection authorized: user=cert_user origin=alpha SSL enabled \(TLS/, 'with their TLS');
 like($log, qr/login refused: password authentication failed for user "$_->[0]"\n.*DETAIL:  $_->[1]/, "log, $_->[0]")
   for ['ghost', 'The role does not exist'], ['nopassword_user', 'The user has no password assigned'],
 	['expired_user', 'The user has an expired password'], ['scram_md5', '.*does not have a valid SCRAM secret'];
+like($log, qr/login refused: $_->[0].*\n.*CONTEXT:  login from host "127\.0\.0\.1", user "scram_user", database "alpha"$/m, "log, $_->[1]")
+  for ['replication connections are not served', 'replication'], ['unrecognized configuration parameter "nonsense"', 'a setting the origin refuses'],
+	['invalid command-line argument', 'options that cannot be read'];
+like($log, qr/login refused: password authentication failed for user "two\n\tlines are forged"\n/, 'log, a name of two lines');
 unlike($log, qr/secret_(?:scram|md5|both|full|ca|nologin|expired|other)|passphrase_of|SCRAM-SHA-256\$|md5[0-9a-f]{32}/, 'no secret in the log');
 
 unlike($log, qr/terminated by signal/, 'no process has crashed');
@@ -481,6 +489,7 @@ for my $name (sort keys %silent)
 	ok($ended && $took > 1, "authentication_timeout ends a client that sends $name, and then no more");
 	like($said, qr/C57014\0/, 'which is told why') if $name =~ /a startup packet$/ && $name !~ /half/;
 }
+like(PostgreSQL::Test::Utils::slurp_file($gateway->logfile), qr/login refused: canceling authentication due to timeout$/m, 'the log says so');
 is($gateway->safe_psql('postgres', 'SELECT 1'), '1', 'the instance lives');
 
 $gateway->stop;

@@ -5,7 +5,9 @@ use warnings;
 use FindBin;
 use lib $FindBin::RealBin;
 
+use Encode ();
 use Gateway;
+use PostgreSQL::Test::Utils ();
 use RawClient;
 use Test::More;
 use Time::HiRes qw(sleep);
@@ -104,5 +106,24 @@ for my $what (map({ "hyperpool.$_" } @views), 'pg_stat_activity', 'pg_settings',
 	unlike($gateway->sql("SELECT v::text FROM $what v WHERE v::text !~ 'v::text'"), qr/top-secret/, "no password in $what");
 }
 is($gateway->sql(q{SET ROLE monitor; SELECT count(*) FROM pg_user_mappings WHERE umoptions::text ~ 'top-secret'}), '0', 'nor in pg_user_mappings for others');
+# ---- the documents: every name that is there is in them, with its default, and no other ----
+sub doc { return Encode::decode('UTF-8', PostgreSQL::Test::Utils::slurp_file("$FindBin::RealBin/../../docs/$_[0]")); }
+
+my ($sql_page, $settings_page) = (doc('sql.md'), doc('settings.md'));
+my @functions = split /\n/, $gateway->sql(q{SELECT DISTINCT proname FROM pg_proc WHERE pronamespace = 'hyperpool'::regnamespace});
+is(join(' ', grep { $sql_page !~ /\b$_\b/ } @functions), '', 'sql.md has every function');
+my @columns = split /\n/, $gateway->sql(q{SELECT DISTINCT attname FROM pg_attribute JOIN pg_class c ON c.oid = attrelid WHERE relnamespace = 'hyperpool'::regnamespace AND relkind = 'v' AND attnum > 0});
+is(join(' ', grep { $sql_page !~ /`$_`/ } grep { !/^(?:wait|query|login)_p\d\d_ms$/ } @columns), '', 'and every column of the views');
+
+my %bytes_or_ms = (kB => 1, MB => 1024, GB => 1024 * 1024, ms => 1, s => 1000);
+sub plain { my ($value) = @_; return $value =~ /^(\d+) ?(kB|MB|GB|ms|s)$/ ? $1 * $bytes_or_ms{$2} : $value; }
+my %default = $settings_page =~ /^\| `(hyperpool\.\w+)` \| ([^|]+?) \|/mg;
+s/^`(.*)`$/$1/ || s/^not set$// || s/^as `(\w+)` at server start$/off/ for values %default;
+my %boot = map { split /\|/, $_, 2 } split /\n/, $gateway->sql(q{SELECT name, boot_val || coalesce(unit, '') FROM pg_settings WHERE name LIKE 'hyperpool.%'});
+is(join(' ', sort keys %default), join(' ', sort keys %boot), 'settings.md has every setting, and no other');
+is(join(' ', grep { plain($boot{$_} // '') ne plain($default{$_}) } sort keys %default), '', 'with its default');
+my @options = split /\n/, $gateway->sql(q{SELECT unnest(proargnames) FROM pg_proc WHERE proname = 'create_origin' EXCEPT VALUES ('name'), ('connection_string'), ('for_role')});
+is(join(' ', grep { $settings_page !~ /^\| `$_` \|/m } @options), '', 'and every option of an origin');
+
 $gateway->is_unharmed('afterwards');
 done_testing();
