@@ -425,10 +425,12 @@ session_note_parameters(ClientSession *s)
 {
 	const char *encoding = link_parameter(s->link, "client_encoding");
 	const char *conforming = link_parameter(s->link, "standard_conforming_strings");
+	const char *server = link_parameter(s->link, "server_encoding");
 
 	s->safe_encoding = (encoding == NULL || analyze_encoding_is_safe(encoding)) &&
 		(conforming == NULL || strcmp(conforming, "on") == 0);
-	s->utf8 = encoding && strcmp(encoding, "UTF8") == 0;
+	/* a database of single bytes folds letters beyond ASCII, too */
+	s->utf8 = encoding && strcmp(encoding, "UTF8") == 0 && server && strcmp(server, "UTF8") == 0;
 }
 
 /* ---- ends ---- */

@@ -314,7 +314,8 @@ greet(ClientSession *s)
 	int64		took = reactor_now(session_reactor) - s->login->began;
 
 	/* the parameters lie in `out` */
-	s->utf8 = memmem(s->out.data + s->out.start, buffer_len(&s->out), "client_encoding\0UTF8", 21) != NULL;
+	s->utf8 = memmem(s->out.data + s->out.start, buffer_len(&s->out), "client_encoding\0UTF8", 21) != NULL &&
+		memmem(s->out.data + s->out.start, buffer_len(&s->out), "server_encoding\0UTF8", 21) != NULL;
 	transport_read_ahead(&s->transport);
 	cancel_key_make(row, s->login->minor >= 2);
 	message_put_backend_key(&s->out, row->key_pid, bytes_of(row->key, row->key_len));

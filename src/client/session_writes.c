@@ -119,7 +119,7 @@ writes_what(const ClientSession *s, const Proof *proof, uint32 effects)
 		return effects & (EFFECT_WRITES | EFFECT_UNKNOWN) ? WRITES_ANYTHING : WRITES_NOTHING;
 	if (may_be_shadowed(s) && !(proof->writes == WRITES_NOTHING && (effects & (EFFECT_BEGIN | EFFECT_END | EFFECT_SETTINGS))))
 		return WRITES_ANYTHING;
-	if (proof->writes == WRITES_RELATIONS && ((s->bound && s->unseen) || session_facts_state(s) != FACTS_FRESH || !session_proof_is_current(s, proof)))
+	if (proof->writes == WRITES_RELATIONS && ((s->bound && s->made_unseen) || session_facts_state(s) != FACTS_FRESH || !session_proof_is_current(s, proof)))
 		return WRITES_ANYTHING;
 	return proof->writes;
 }
@@ -127,8 +127,17 @@ writes_what(const ClientSession *s, const Proof *proof, uint32 effects)
 void
 session_writes_leave_link(ClientSession *s)
 {
-	s->shadowed = s->unseen = false;
+	s->shadowed = s->unseen = s->made_unseen = false;
 	s->temp_since = 0;
+}
+
+/* What is made without a schema is made there. */
+static bool
+makes_in_temp(const ClientSession *s)
+{
+	const char *path = settings_get(s->settings, "search_path");
+
+	return path != NULL && strstr(path, "pg_temp") != NULL;
 }
 
 static bool
@@ -156,6 +165,7 @@ session_writes_asked(ClientSession *s, const Proof *proof, uint32 effects)
 	note_temporary(s, proof);
 	what = writes_what(s, proof, effects);
 	s->unseen |= what == WRITES_ANYTHING;
+	s->made_unseen |= what == WRITES_ANYTHING && (proof == NULL || proof->makes_unseen || makes_in_temp(s));
 	if (what != WRITES_NOTHING && s->writes == NULL && (s->writes = mem_zalloc(sizeof(SessionWrites))) == NULL)
 	{
 		/* nothing may be sent that is not accounted for */

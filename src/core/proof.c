@@ -61,7 +61,7 @@ set_add(SlotSet *set, const uint32_t *slots, int n)
 	int			i;
 	int			k;
 
-	for (i = 0; i < n; i++)
+	for (i = 0; i < n && !set->overflow; i++)
 	{
 		for (k = 0; k < set->n && set->slots[k] != slots[i]; k++)
 			;
@@ -150,8 +150,21 @@ function_is_quiet(const Drawing *d, Bytes schema, Bytes name)
 	return false;
 }
 
+/* A name without a schema stands for the relation in the rule's, if there is one. */
+static bool
+is_meant_by(const Drawing *d, const CacheRule *rule, const Mention *mention)
+{
+	Bytes		schema = mention->schema;
+	uint32_t	first;
+
+	if (schema.len == 0 && rule->schema != NULL && bytes_equal_str(mention->name, rule->name) &&
+		facts_find(d->facts, SECTION_RELATIONS, bytes_str(rule->schema), mention->name, &first) > 0)
+		schema = bytes_str(rule->schema);
+	return rule_is_of(rule, false, schema, mention->name);
+}
+
 static void
-apply_relation_rules(Drawing *d, const Mention *mention, Bytes schema)
+apply_relation_rules(Drawing *d, const Mention *mention)
 {
 	int			i;
 
@@ -159,7 +172,7 @@ apply_relation_rules(Drawing *d, const Mention *mention, Bytes schema)
 	{
 		const CacheRule *rule = &d->rules[i];
 
-		if (!rule_is_of(rule, false, schema, mention->name))
+		if (!is_meant_by(d, rule, mention))
 			continue;
 		if (rule->cache_off)
 			blame(d, RANK_RELATION, REASON_DISABLED_RULE, mention);
@@ -220,7 +233,7 @@ draw_class(Drawing *d, const Mention *mention, Bytes schema, NameClass c, Rank r
 	if (c != NAME_VOLATILE)
 		return;
 	d->dirties = true;
-	if (!(rank == RANK_FUNCTION && function_is_quiet(d, schema, mention->name)))
+	if (!d->writes_anything && !(rank == RANK_FUNCTION && function_is_quiet(d, schema, mention->name)))
 		d->writes_anything = true;
 }
 
@@ -229,20 +242,16 @@ static bool
 draw_users(Drawing *d, const Mention *mention, FactsSection section, Rank rank, CacheReason reason)
 {
 	uint32_t	first;
-	uint32_t	n = facts_find(d->facts, section, mention->name, &first);
-	bool		found = false;
+	uint32_t	n = facts_find(d->facts, section, mention->schema, mention->name, &first);
 	uint32_t	i;
 
 	for (i = first; i < first + n; i++)
 	{
 		const NameRow *row = facts_row(d->facts, section, i);
 
-		if (!facts_in_schema(d->facts, row, mention->schema))
-			continue;
-		found = true;
 		draw_class(d, mention, facts_text(d->facts, row->schema), (NameClass) row->class, rank, reason);
 	}
-	return found;
+	return n > 0;
 }
 
 static void
@@ -262,16 +271,22 @@ draw_builtin(Drawing *d, const Mention *mention)
 		d->writes_anything = true;
 }
 
+static bool
+is_known(const Drawing *d, FactsSection section, Bytes name)
+{
+	uint32_t	first;
+
+	return facts_find(d->facts, section, bytes_of(NULL, 0), name, &first) > 0;
+}
+
 /* A name that is not immutable is in the table of core/builtin; of the others the scout has seen whether they are there. */
 static bool
 builtin_exists(const Drawing *d, Bytes name)
 {
-	uint32_t	first;
-
-	return builtin_class(name) != BUILTIN_IMMUTABLE || facts_find(d->facts, SECTION_BUILTINS, name, &first) > 0;
+	return builtin_class(name) != BUILTIN_IMMUTABLE || is_known(d, SECTION_BUILTINS, name);
 }
 
-/* Not found: a built-in type, or one of a user's that is worth no word. False then. */
+/* False: none of a user's that is worth a word; a built-in type. */
 static bool
 draw_type(Drawing *d, const Mention *mention)
 {
@@ -283,6 +298,16 @@ draw_type(Drawing *d, const Mention *mention)
 		found = true;
 	}
 	return found;
+}
+
+/* A name that is neither a user's nor a built-in's is one that the origin reads otherwise than we do: cut elsewhere, or folded. */
+static void
+draw_named_type(Drawing *d, const Mention *mention)
+{
+	if (draw_type(d, mention) || (may_be_builtin(mention) && is_known(d, SECTION_BUILTINS, mention->name)))
+		return;
+	blame(d, RANK_TYPE, REASON_TYPE, mention);
+	d->writes_anything = d->unclean = true;
 }
 
 /* f(x) may be a cast to a type f, too. */
@@ -367,23 +392,20 @@ static void
 draw_relation(Drawing *d, const Mention *mention)
 {
 	uint32_t	first;
-	uint32_t	n = facts_find(d->facts, SECTION_RELATIONS, mention->name, &first);
-	bool		found = false;
+	uint32_t	n = facts_find(d->facts, SECTION_RELATIONS, mention->schema, mention->name, &first);
 	uint32_t	i;
 
+	if (n > 0)
+		apply_relation_rules(d, mention);
 	for (i = first; i < first + n; i++)
 	{
 		const RelationRow *row = facts_row(d->facts, SECTION_RELATIONS, i);
 
-		if (!facts_in_schema(d->facts, row, mention->schema))
-			continue;
-		found = true;
-		apply_relation_rules(d, mention, facts_text(d->facts, row->schema));
 		draw_read(d, mention, row);
 		if (mention->kind == MENTION_WRITES)
 			draw_write(d, row);
 	}
-	if (found)
+	if (n > 0)
 		return;
 	/* made since the last look, perhaps: a view over functions that write */
 	blame(d, RANK_RELATION, REASON_UNKNOWN_RELATION, mention);
@@ -472,14 +494,6 @@ draw_event_triggers(Drawing *d)
 		(void) draw_users(d, &event, SECTION_FUNCTIONS, RANK_FUNCTION, REASON_FUNCTION);
 }
 
-static bool
-is_known(const Drawing *d, FactsSection section, Bytes name)
-{
-	uint32_t	first;
-
-	return facts_find(d->facts, section, name, &first) > 0;
-}
-
 /* A table is a type too, and a name of pg_catalog no exception. */
 static void
 draw_temp(Drawing *d, const Mention *mention)
@@ -505,7 +519,7 @@ draw_mention(Drawing *d, const Mention *mention)
 			draw_operator(d, mention);
 			return;
 		case MENTION_TYPE:
-			(void) draw_type(d, mention);
+			draw_named_type(d, mention);
 			return;
 		case MENTION_FIELD:
 			draw_field(d, mention);
@@ -566,6 +580,19 @@ draw_unknown(Drawing *d)
 }
 
 /* ---- the verdict ---- */
+
+/* Functions that speak of temporary things, wherever any function may run. */
+static bool
+makes_unseen(const Drawing *d)
+{
+	uint32_t	first;
+
+	if (!d->writes_anything)
+		return false;
+	if (d->facts == NULL || is_unseen(d->statement) || (text_flags(d->statement) & TEXT_TEMPORARY) != 0)
+		return true;
+	return facts_find(d->facts, SECTION_FUNCTIONS, bytes_of(NULL, 0), bytes_str(PROOF_TEMP_FUNCTION), &first) > 0;
+}
 
 /* A read that does more to its session than a read: a function did it, and its name should have told. */
 static void
@@ -666,6 +693,7 @@ proof_draw(const Facts *facts, const StatementFacts *statement, const CacheRule 
 		conclude_reads(&d);
 	conclude_writes(&d);
 	proof->clean = is_clean(&d);
+	proof->makes_unseen = makes_unseen(&d);
 	/* a relation that nobody has seen yet may be a view */
 	proof->dirties = d.dirties || (d.writes_anything && statement->kind == STATEMENT_READ);
 }
@@ -676,19 +704,15 @@ static bool
 next_row(const Facts *facts, Bytes name, Bytes schema, uint32_t *skip, const RelationRow **found)
 {
 	uint32_t	first;
-	uint32_t	n = facts_find(facts, SECTION_RELATIONS, name, &first);
-	uint32_t	i;
+	uint32_t	n = facts_find(facts, SECTION_RELATIONS, schema, name, &first);
 
-	for (i = first; i < first + n; i++)
+	if (*skip >= n)
 	{
-		const RelationRow *row = facts_row(facts, SECTION_RELATIONS, i);
-
-		if (!facts_in_schema(facts, row, schema) || (*skip)-- > 0)
-			continue;
-		*found = row;
-		return true;
+		*skip -= n;
+		return false;
 	}
-	return false;
+	*found = facts_row(facts, SECTION_RELATIONS, first + *skip);
+	return true;
 }
 
 /* *at counts what has been told; a text has few relations, so they are counted anew each time. */
@@ -755,14 +779,9 @@ proof_slots_of_relation(const Facts *facts, const char *schema, const char *name
 
 	if (facts == NULL)
 		return 0;
-	found = facts_find(facts, SECTION_RELATIONS, bytes_str(name), &first);
+	found = facts_find(facts, SECTION_RELATIONS, wanted, bytes_str(name), &first);
 	for (i = 0; i < found; i++)
-	{
-		const RelationRow *row = facts_row(facts, SECTION_RELATIONS, first + i);
-
-		if (facts_in_schema(facts, row, wanted))
-			add_slots_of(facts, row, slots, &n, max);
-	}
+		add_slots_of(facts, facts_row(facts, SECTION_RELATIONS, first + i), slots, &n, max);
 	if (n <= max)
 		return n;
 	slots[0] = facts->slots.cluster;

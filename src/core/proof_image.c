@@ -57,12 +57,6 @@ facts_slots_at(const Facts *facts, uint32_t first)
 	return facts_row(facts, SECTION_SLOTS, first);
 }
 
-static Bytes
-row_name(const Facts *facts, FactsSection section, uint32_t i)
-{
-	return facts_text(facts, *(const uint32_t *) facts_row(facts, section, i));
-}
-
 /* ---- the check ---- */
 
 static bool
@@ -104,6 +98,19 @@ row_is_good(const Facts *facts, FactsSection section, uint32_t i)
 		slots_are_good(facts, relation->writes, relation->nwrites);
 }
 
+/* By name, then by schema. */
+static bool
+follows(const Facts *facts, FactsSection section, uint32_t i)
+{
+	const NameRow *before = facts_row(facts, section, i - 1);
+	const NameRow *row = facts_row(facts, section, i);
+	int			order = facts_compare_texts(facts_text(facts, before->name), facts_text(facts, row->name));
+
+	if (order != 0 || section == SECTION_BUILTINS)
+		return order <= 0;
+	return facts_compare_texts(facts_text(facts, before->schema), facts_text(facts, row->schema)) <= 0;
+}
+
 /* Rows out of order could be missed by a search, and a function that is missed might pass for a built-in. */
 static bool
 rows_are_good(const Facts *facts, FactsSection section)
@@ -112,9 +119,7 @@ rows_are_good(const Facts *facts, FactsSection section)
 
 	for (i = 0; i < facts->sections[section].count; i++)
 	{
-		if (!row_is_good(facts, section, i))
-			return false;
-		if (i > 0 && facts_compare_texts(row_name(facts, section, i - 1), row_name(facts, section, i)) > 0)
+		if (!row_is_good(facts, section, i) || (i > 0 && !follows(facts, section, i)))
 			return false;
 	}
 	return true;
@@ -158,30 +163,39 @@ proof_facts(const void *image, size_t size)
 
 /* ---- the search ---- */
 
-uint32_t
-facts_find(const Facts *facts, FactsSection section, Bytes name, uint32_t *first)
+/* The row's name against this one and, where the section has schemas and one is wanted, then its schema. */
+static int
+compare_row(const Facts *facts, FactsSection section, uint32_t i, Bytes schema, Bytes name)
 {
-	uint32_t	low = 0;
+	const NameRow *row = facts_row(facts, section, i);
+	int			order = facts_compare_texts(facts_text(facts, row->name), name);
+
+	if (order != 0 || schema.len == 0 || section == SECTION_BUILTINS)
+		return order;
+	return facts_compare_texts(facts_text(facts, row->schema), schema);
+}
+
+/* The first row from `low` on that is not before the name, or (past) is behind it. */
+static uint32_t
+bound(const Facts *facts, FactsSection section, uint32_t low, Bytes schema, Bytes name, bool past)
+{
 	uint32_t	high = facts->sections[section].count;
-	uint32_t	n = 0;
 
 	while (low < high)
 	{
 		uint32_t	middle = low + (high - low) / 2;
 
-		if (facts_compare_texts(row_name(facts, section, middle), name) < 0)
+		if (compare_row(facts, section, middle, schema, name) < (past ? 1 : 0))
 			low = middle + 1;
 		else
 			high = middle;
 	}
-	*first = low;
-	while (low + n < facts->sections[section].count && bytes_equal(row_name(facts, section, low + n), name))
-		n++;
-	return n;
+	return low;
 }
 
-bool
-facts_in_schema(const Facts *facts, const void *row, Bytes schema)
+uint32_t
+facts_find(const Facts *facts, FactsSection section, Bytes schema, Bytes name, uint32_t *first)
 {
-	return schema.len == 0 || bytes_equal(facts_text(facts, ((const NameRow *) row)->schema), schema);
+	*first = bound(facts, section, 0, schema, name, false);
+	return bound(facts, section, *first, schema, name, true) - *first;
 }

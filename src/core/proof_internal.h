@@ -81,9 +81,7 @@ extern int	facts_compare_texts(Bytes a, Bytes b);
 extern const void *facts_row(const Facts *facts, FactsSection section, uint32_t i);
 extern Bytes facts_text(const Facts *facts, uint32_t at);	/* a NUL follows */
 extern const uint32_t *facts_slots_at(const Facts *facts, uint32_t first);
-/* The rows of this name: *first the first of them. How many. */
-extern uint32_t facts_find(const Facts *facts, FactsSection section, Bytes name, uint32_t *first);
-/* Is this row of the schema? An empty one is that of an unqualified name: any. */
-extern bool facts_in_schema(const Facts *facts, const void *row, Bytes schema);
+/* The rows of this name, in this schema (an empty one is that of an unqualified name: in any): *first the first of them. How many. */
+extern uint32_t facts_find(const Facts *facts, FactsSection section, Bytes schema, Bytes name, uint32_t *first);
 
 #endif

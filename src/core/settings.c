@@ -14,6 +14,7 @@
 #include <stdlib.h>
 
 #define DRAFT_LIMIT		65536	/* bytes of names and values with their NULs */
+#define DRAFT_SETTINGS	1000	/* each is looked for among the others: what an origin says it has set is hostile */
 #define FIRST_BUCKETS	64
 
 typedef struct Interned
@@ -199,7 +200,7 @@ draft_append(SettingsDraft *draft, Bytes name, Bytes value)
 {
 	size_t		i;
 
-	if (name.len > DRAFT_LIMIT || value.len > DRAFT_LIMIT ||
+	if (draft->count >= DRAFT_SETTINGS || name.len > DRAFT_LIMIT || value.len > DRAFT_LIMIT ||
 		buffer_len(&draft->bytes) + name.len + value.len + 2 > DRAFT_LIMIT)
 	{
 		draft->failed = true;
@@ -220,6 +221,8 @@ draft_append(SettingsDraft *draft, Bytes name, Bytes value)
 void
 settings_draft_put(SettingsDraft *draft, Bytes name, Bytes value)
 {
+	if (draft->failed)
+		return;
 	if ((name.len > 0 && memchr(name.data, 0, name.len) != NULL) ||
 		(value.len > 0 && memchr(value.data, 0, value.len) != NULL))
 	{

@@ -75,7 +75,8 @@ typedef enum TextFlag
 	TEXT_WRITES_ANYTHING = 1 << 2,	/* DDL, DO, CALL, TRUNCATE, EXECUTE, COMMIT PREPARED …: what it changes cannot be told from names */
 	TEXT_WRITES_CATALOG = 1 << 3,	/* rows of the system catalogs alone: temporary tables */
 	TEXT_TOO_MUCH = 1 << 4,		/* more names than are kept (MENTIONS_MAX), or one too long: count on nothing */
-	TEXT_INTO = 1 << 5			/* SELECT INTO */
+	TEXT_INTO = 1 << 5,			/* SELECT INTO */
+	TEXT_TEMPORARY = 1 << 6		/* a DO that speaks of temporary things */
 } TextFlag;
 
 #define MENTIONS_MAX	512
@@ -180,6 +181,7 @@ typedef struct Proof
 	bool		clean;			/* what it writes has no trigger, rule or function that could leave session state behind */
 	bool		makes_temp;		/* a temporary table, view or type */
 	bool		shadows;		/* it has the name of something permanent, which stands for the temporary one in what this session says from now on */
+	bool		makes_unseen;	/* it may make something temporary of which its text does not tell */
 	bool		dirties;		/* it may run what does, though that does not stand in its text: behind a view, a policy, an operator, a cast */
 	uint8_t		nreads;
 	uint8_t		nwritten;

@@ -546,6 +546,25 @@ definition_effects(Node *stmt, NameDraft *names)
 	return EFFECTS_WRITE;
 }
 
+/* What a DO runs is not read, but looked through. */
+static void
+note_body(NameDraft *names, const DoStmt *stmt)
+{
+	ListCell   *cell;
+
+	foreach(cell, stmt->args)
+	{
+		const DefElem *part = lfirst_node(DefElem, cell);
+		const char *body = part->arg != NULL && IsA(part->arg, String) ? strVal(part->arg) : "";
+
+		for (; *body != '\0'; body++)
+		{
+			if (pg_strncasecmp(body, "temp", 4) == 0)
+				names->flags |= TEXT_TEMPORARY;
+		}
+	}
+}
+
 /* Utility statements that define something, or are not listed by name. */
 static uint32
 other_effects(Node *stmt, const Reading *reading)
@@ -578,6 +597,9 @@ other_effects(Node *stmt, const Reading *reading)
 			return EFFECTS_WRITE;
 		case T_LockStmt:
 			return EFFECTS_WRITE;
+		case T_DoStmt:
+			note_body(names, (DoStmt *) stmt);
+			return definition_effects(stmt, names);
 		default:
 			return definition_effects(stmt, names);
 	}

@@ -81,6 +81,13 @@ make_room(NameDraft *names, uint32 len)
 	}
 }
 
+/* As long as a name can be, and not of ASCII at its end: the origin, which knows where characters end, may have cut it earlier. */
+static bool
+may_be_cut(const char *name, size_t len)
+{
+	return len >= NAMEDATALEN - 1 && ((name[len - 1] | name[len - 2] | name[len - 3]) & 0x80) != 0;
+}
+
 static void
 add_name(NameDraft *names, MentionKind kind, const char *schema, const char *name)
 {
@@ -90,7 +97,7 @@ add_name(NameDraft *names, MentionKind kind, const char *schema, const char *nam
 	char	   *mention;
 	uint16	   *slot;
 
-	if (schema_len > UINT8_MAX || name_len > UINT8_MAX)
+	if (schema_len > UINT8_MAX || name_len > UINT8_MAX || may_be_cut(name, name_len) || may_be_cut(schema, schema_len))
 	{
 		names->flags |= TEXT_TOO_MUCH;
 		return;

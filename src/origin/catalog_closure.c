@@ -70,7 +70,10 @@ join_families(Closure *c)
 	uint32		i;
 
 	for (i = 0; i < c->read->relations.count; i++)
+	{
 		c->relations[i].family = c->relations[i].oid;
+		c->relations[i].written = NULL;
+	}
 	for (i = 0; i < c->read->edges.count; i++)
 	{
 		CatalogRelation *a;
@@ -559,6 +562,24 @@ walk_from(Closure *c, Walk *walk, CatalogRelation *r, bool writing)
 	}
 }
 
+/* A family is written as one, so it is walked once for all of its members: thousands of partitions would use up the budget of everything else. */
+static void
+walk_written(Closure *c, Walk *walk, CatalogRelation *r)
+{
+	CatalogRelation *head = closure_find_relation(c, r->family);
+	Reach	   *met;
+
+	if (head->written != NULL)
+	{
+		walk->reach = *head->written;
+		return;
+	}
+	walk_from(c, walk, head, true);
+	met = MemoryContextAlloc(c->read->context, sizeof(Reach));
+	*met = walk->reach;
+	head->written = met;
+}
+
 /* ---- the draft ---- */
 
 static void
@@ -601,7 +622,7 @@ draft_relation(Closure *c, FactsDraft *draft, CatalogRelation *r)
 		return;
 	facts.name = r->name;
 	walk_from(c, &read, r, false);
-	walk_from(c, &written, r, true);
+	walk_written(c, &written, r);
 	put_reads(&facts, c, &read);
 	put_writes(&facts, c, &written);
 	facts_draft_relation(draft, &facts);
@@ -694,6 +715,13 @@ draft_events(const Closure *c, FactsDraft *draft)
 }
 
 static void
+draft_temporary(const Closure *c, FactsDraft *draft)
+{
+	if (closure_edge_goes_on(c, closure_first_edge(c, PURPOSE_TEMPORARY, InvalidOid), PURPOSE_TEMPORARY, InvalidOid))
+		facts_draft_function(draft, PROOF_EVENT_FUNCTION, PROOF_TEMP_FUNCTION, NAME_VOLATILE);
+}
+
+static void
 draft_all(Closure *c, FactsDraft *draft)
 {
 	uint32		i;
@@ -707,6 +735,7 @@ draft_all(Closure *c, FactsDraft *draft)
 	for (i = 0; i < c->read->types.count; i++)
 		draft_type(c, draft, &c->types[i]);
 	draft_events(c, draft);
+	draft_temporary(c, draft);
 }
 
 /* ---- all of it ---- */

@@ -31,6 +31,7 @@ typedef struct CatalogRelation
 	const char *name;
 	Oid			family;			/* the smallest OID of its inheritance family */
 	uint32		visited;		/* the walk that has come by here */
+	const struct Reach *written;	/* of the first of a family: what is met by who writes any of it; NULL: not walked yet */
 } CatalogRelation;
 
 typedef struct CatalogFunction
@@ -104,6 +105,7 @@ typedef struct CatalogEdge
 #define PURPOSE_PART		'e' /* type of a user, what it is made of */
 #define PURPOSE_PLAIN_CAST	's' /* 0, function of a user that casts between built-in types unasked */
 #define PURPOSE_EVENT		'v' /* 0, function of an event trigger */
+#define PURPOSE_TEMPORARY	'm' /* 0, function that may make something temporary, going by its text */
 
 #define TAG_FUNCTION		'f'
 #define TAG_OPERATOR		'o'

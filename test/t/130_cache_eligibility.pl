@@ -211,5 +211,28 @@ is((Cached::ask($gateway, $client, 'SELECT 1'))[0], 'disabled', 'the origin says
 $gateway->alter('cache => true');
 is((Cached::warm($gateway, $client, 'SELECT 1'))[0], 'hit', 'and yes again');
 
+# ---- a family so large that to walk it once for each of its members would leave no time for others ----
+my $sum = join ' + ', map { "$_(i)" } qw(sqrt cbrt exp ln log sin cos tan cot asin acos atan sinh cosh tanh asinh acosh atanh degrees radians floor ceil round trunc abs sign sind cosd tand cotd);
+Cached::at_origin($gateway, "CREATE TABLE broad (i float8, CHECK (($sum) IS NOT NULL)); " .
+	  q{DO $$ BEGIN FOR n IN 1 .. 900 LOOP EXECUTE format('CREATE TABLE broad_%s () INHERITS (broad)', n); END LOOP; END $$; CREATE TABLE made_later (i int)});
+Cached::learn($gateway);
+is(explained('SELECT i FROM broad_900', 'cacheable'), 't', 'one of 900 children');
+is(explained('INSERT INTO broad_900 VALUES (1)', 'writes'), 'relations', 'what is written with it is known');
+is(explained('SELECT i FROM made_later', 'cacheable, writes'), 't|nothing', 'and so is what was made later');
+Cached::at_origin($gateway, 'DROP TABLE broad CASCADE');
+
+# ---- a database of single bytes, which folds letters beyond ASCII in its own way ----
+$gateway->{origin}->safe_psql('postgres', q{CREATE DATABASE latin ENCODING 'LATIN1' LOCALE 'C' TEMPLATE template0});
+$gateway->{origin}->safe_psql('latin', qq{SET client_encoding = 'UTF8'; CREATE TABLE "\xc3\xa4pfel" (i int); CREATE TABLE birnen (i int); GRANT SELECT ON birnen, "\xc3\xa4pfel" TO PUBLIC});
+{
+	local $gateway->{connection} = 'dbname=latin';
+	$gateway->create('latin', 'cache => true');
+}
+Cached::learn($gateway, 'latin');
+my $latin = $gateway->client(database => 'latin', parameters => { client_encoding => 'UTF8' });
+is((Cached::warm($gateway, $latin, 'SELECT i FROM birnen'))[0], 'hit', 'a name of ASCII in a LATIN1 database');
+is(join(' ', map { (Cached::ask($gateway, $latin, qq{SELECT i FROM "\xc3\xa4pfel"}))[0] } 1 .. 2), 'parseerror parseerror', 'one beyond ASCII: the origin may read it otherwise');
+$latin->terminate;
+
 $gateway->is_unharmed('afterwards');
 done_testing();

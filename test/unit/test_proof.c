@@ -88,7 +88,7 @@ draft_many(ProofDraft *draft)
 static void
 draft_names(ProofDraft *draft)
 {
-	static const char *const builtins[] = {"lower", "upper", "count", "now", "random", "nextval", "lower", "concat", "jsonb", NULL};
+	static const char *const builtins[] = {"lower", "upper", "count", "now", "random", "nextval", "lower", "concat", "jsonb", "int4", "numeric", NULL};
 	int			i;
 
 	for (i = 0; builtins[i] != NULL; i++)
@@ -332,7 +332,8 @@ TEST(operators_types_fields)
 		{C, STATEMENT_READ, 0, 0, "t int4;t pg_catalog.numeric;t tdet", REASON_CACHEABLE, "", FIXED, NONE, true},
 		{C, STATEMENT_READ, 0, 0, "t regclass", REASON_CACHEABLE, "", FIXED " 1002", NONE, true},
 		{C, STATEMENT_READ, 0, 0, "f regtype", REASON_CACHEABLE, "", FIXED " 1002", NONE, true},
-		{C, STATEMENT_READ, 0, 0, "t public.regclass", REASON_CACHEABLE, "", FIXED, NONE, true},
+		{C, STATEMENT_READ, 0, 0, "t public.regclass", REASON_TYPE, "public.regclass", "", ANY, false},
+		{C, STATEMENT_READ, 0, 0, "r orders;t unseen", REASON_TYPE, "unseen", "", ANY, false},
 		{C, STATEMENT_READ, 0, 0, "r orders;t timm", REASON_CACHEABLE, "", FIXED " 1003", NONE, false},
 		{C, STATEMENT_READ, 0, 0, "t tsta", REASON_TYPE, "tsta", "", NONE, false},
 		{C, STATEMENT_READ, 0, 0, "t public.tvol", REASON_TYPE, "public.tvol", "", ANY, false},
@@ -533,6 +534,46 @@ TEST(rules)
 	CHECK_CASES(with_off, off, 2);
 	CHECK_CASES(with_off_s2, off_s2, 1);
 	CHECK_CASES(with_quiet, quiet, 3);
+}
+
+/* A function that speaks of temporary things may have run wherever anything may have. */
+TEST(temporary_things_unseen)
+{
+	StatementFacts statement = {.known = true, .kind = STATEMENT_READ};
+	DatabaseSlots slots = {1000, 1001, 1002, 1003};
+
+	for (int with = 0; with < 2; with++)
+	{
+		ProofDraft *draft = proof_draft_create();
+		ByteBuffer	image = {0};
+		const Facts *facts;
+		Proof		proof;
+
+		draft_names(draft);
+		if (with)
+			proof_draft_function(draft, PROOF_EVENT_FUNCTION, PROOF_TEMP_FUNCTION, NAME_VOLATILE);
+		CHECK(proof_draft_image(draft, &slots, &image));
+		facts = proof_facts(image.data, buffer_len(&image));
+		statement.mentions = make_mentions("f fvol", 0);
+		proof_draw(facts, &statement, NULL, 0, &proof, NULL);
+		CHECK_EQ_INT(proof.writes, WRITES_ANYTHING);
+		CHECK_EQ_INT(proof.makes_unseen, with);
+		mentions_free(statement.mentions);
+		statement.mentions = make_mentions("f lower", 0);
+		proof_draw(facts, &statement, NULL, 0, &proof, NULL);
+		CHECK_EQ_INT(proof.makes_unseen, false);
+		mentions_free(statement.mentions);
+		statement.mentions = make_mentions("f lower", TEXT_WRITES_ANYTHING);
+		proof_draw(facts, &statement, NULL, 0, &proof, NULL);
+		CHECK_EQ_INT(proof.makes_unseen, with);
+		mentions_free(statement.mentions);
+		statement.mentions = make_mentions("f lower", TEXT_WRITES_ANYTHING | TEXT_TEMPORARY);
+		proof_draw(facts, &statement, NULL, 0, &proof, NULL);
+		CHECK_EQ_INT(proof.makes_unseen, true);
+		mentions_free(statement.mentions);
+		buffer_free(&image);
+		proof_draft_destroy(draft);
+	}
 }
 
 /* Names that are lost are names that could matter. */

@@ -133,6 +133,16 @@ TEST(limits)
 	CHECK(draft.failed);
 	CHECK(settings_intern(table, &draft) == NULL);
 	CHECK(!draft.failed && draft.count == 0);
+	/* so many that each must be looked for among thousands */
+	for (int i = 0; i < 5000 && !draft.failed; i++)
+	{
+		char		name[16];
+
+		settings_draft_put(&draft, bytes_of(name, (size_t) snprintf(name, sizeof(name), "s%d", i)), bytes_str(""));
+	}
+	CHECK(draft.failed);
+	CHECK_EQ_INT(draft.count, 1000);
+	CHECK(settings_intern(table, &draft) == NULL);
 	settings_draft_put(&draft, bytes_of("a\0b", 3), bytes_str("v"));
 	CHECK(draft.failed);
 	settings_draft_free(&draft);
