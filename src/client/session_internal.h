@@ -74,7 +74,6 @@ typedef struct ClientSession
 	bool		skip_local;		/* an exchange was refused here: ignore all up to Sync */
 	bool		bound;			/* the link stays: session state that cannot be replayed */
 	bool		shadowed;		/* on its link something temporary has the name of something permanent */
-	bool		unseen;			/* on its link ran what may have made anything */
 	bool		emptied_behind;	/* a gateway behind its link has lost what the link was bound for */
 	bool		unseen;			/* on its link ran what may have done anything */
 	bool		made_unseen;	/* and may have made something temporary there */

@@ -17,7 +17,8 @@
 typedef struct SessionWrites
 {
 	WriteRecord record;			/* raised; 0: nothing is */
-	bool		anything;		/* functions nobody has looked into: they may even commit elsewhere on their own */
+	bool		anything;		/* functions nobody has looked into: they may even commit elsewhere on their own. Or too little is known of the catalog */
+	bool		ddl;			/* perhaps, even if what is known of the catalog is true */
 	uint8		nslots;
 	uint64		generation;		/* of the facts that the first of them was told by */
 	uint32		slots[WRITE_SLOTS_MAX];
@@ -111,7 +112,14 @@ may_be_shadowed(const ClientSession *s)
 	return s->shadowed || (s->temp_since != 0 && (s->unseen || s->temp_since != facts_generation(pool_origin_slot(s->pool))));
 }
 
-/* What is known of closures counts only while the scout looks after the catalog, and where a function cannot have put something temporary before it. */
+/* It writes certain relations, if what is known of the catalog is true: no function can have put something temporary before them. */
+static bool
+is_told(const ClientSession *s, const Proof *proof)
+{
+	return proof != NULL && proof->writes == WRITES_RELATIONS && !may_be_shadowed(s) && !(s->bound && s->made_unseen) && session_proof_is_current(s, proof);
+}
+
+/* What is known of the catalog counts only while the scout looks after it. */
 static WritesWhat
 writes_what(const ClientSession *s, const Proof *proof, uint32 effects)
 {
@@ -119,7 +127,7 @@ writes_what(const ClientSession *s, const Proof *proof, uint32 effects)
 		return effects & (EFFECT_WRITES | EFFECT_UNKNOWN) ? WRITES_ANYTHING : WRITES_NOTHING;
 	if (may_be_shadowed(s) && !(proof->writes == WRITES_NOTHING && (effects & (EFFECT_BEGIN | EFFECT_END | EFFECT_SETTINGS))))
 		return WRITES_ANYTHING;
-	if (proof->writes == WRITES_RELATIONS && ((s->bound && s->made_unseen) || session_facts_state(s) != FACTS_FRESH || !session_proof_is_current(s, proof)))
+	if (proof->writes == WRITES_RELATIONS && (session_facts_state(s) != FACTS_FRESH || !is_told(s, proof)))
 		return WRITES_ANYTHING;
 	return proof->writes;
 }
@@ -176,6 +184,8 @@ session_writes_asked(ClientSession *s, const Proof *proof, uint32 effects)
 		return;
 	if (s->writes->generation == 0)
 		s->writes->generation = facts_generation(pool_origin_slot(s->pool));
+	if (what == WRITES_ANYTHING && (session_facts_state(s) == FACTS_UNKNOWN || !is_told(s, proof)))
+		s->writes->ddl = true;
 	before = s->writes->nslots;
 	add(s, proof, what);
 	if (s->writes->record == 0)
@@ -214,9 +224,13 @@ session_writes_flush(const ClientSession *s)
 
 /* DDL, perhaps: what is known of the catalog is of before. Functions and triggers can do that too. */
 static void
-suspect_catalog(ClientSession *s)
+suspect_catalog(ClientSession *s, const SessionWrites *w)
 {
-	facts_suspect(pool_origin_slot(s->pool), pool_origin_oid(s->pool));
+	int			slot = pool_origin_slot(s->pool);
+
+	if (!w->ddl && facts_rely(slot, w->generation))
+		return;
+	facts_suspect(slot);
 	cancel_wake_scout();
 }
 
@@ -255,7 +269,7 @@ session_writes_ended(ClientSession *s, const LinkExchange *e)
 		return;
 	}
 	if (w->anything && (status == TX_IDLE || may_have_committed))
-		suspect_catalog(s);
+		suspect_catalog(s, w);
 	if (status == TX_IDLE)
 	{
 		/* DDL may have made it reach further than was known when it was asked */

@@ -36,6 +36,7 @@ typedef struct FactsSlot
 	pg_atomic_uint64 refresh_done;
 	pg_atomic_uint64 suspicions;
 	pg_atomic_uint64 cleared;	/* of them */
+	pg_atomic_uint64 unproven;	/* writes that were no DDL if what was known of the catalog was true */
 	pg_atomic_uint64 renewals;
 	uint64		renewed;		/* the generation of the last renewal; the scout alone */
 	/* the rest: lock */
@@ -113,6 +114,7 @@ init_slot(FactsSlot *slot)
 	pg_atomic_init_u64(&slot->refresh_done, 0);
 	pg_atomic_init_u64(&slot->suspicions, 0);
 	pg_atomic_init_u64(&slot->cleared, 0);
+	pg_atomic_init_u64(&slot->unproven, 0);
 	pg_atomic_init_u64(&slot->renewals, 0);
 }
 
@@ -231,8 +233,18 @@ renew(FactsSlot *s)
 	pg_atomic_fetch_add_u64(&facts_shared->renewals, 1);
 }
 
+/*
+ * What is known now is not what was known when the look began. Who has relied on that meanwhile may have made DDL after all. (A writer counts first, and then looks
+ * whether it is still the same.)
+ */
+static bool
+relied_on_another(FactsSlot *s, const FactsBefore *before)
+{
+	return pg_atomic_read_u64(&s->generation) != before->generation && pg_atomic_fetch_add_u64(&s->unproven, 0) != before->unproven;
+}
+
 bool
-facts_looked(int slot, Oid origin, int64 began, int64 now, uint64 suspicions)
+facts_looked(int slot, Oid origin, int64 began, int64 now, const FactsBefore *before)
 {
 	FactsSlot  *s = slot_at(slot);
 	bool		fresh = facts_state(slot, origin, now) == FACTS_FRESH;
@@ -240,11 +252,13 @@ facts_looked(int slot, Oid origin, int64 began, int64 now, uint64 suspicions)
 	if (s == NULL)
 		return false;
 	end_look(s, origin, "");
+	if (relied_on_another(s, before))
+		pg_atomic_fetch_add_u64(&s->suspicions, 1);
 	/* as of when it was asked, not of when the answer came */
 	pg_atomic_write_u64(&s->looked_at, (uint64) began);
 	/* what was published comes before */
 	pg_write_barrier();
-	pg_atomic_write_u64(&s->cleared, suspicions);
+	pg_atomic_write_u64(&s->cleared, before->suspicions);
 	if (fresh && s->renewed == pg_atomic_read_u64(&s->generation))
 		return false;
 	renew(s);
@@ -357,24 +371,45 @@ may_be_same_database(const FactsSlot *a, const FactsSlot *b)
 		(a->identity.system == b->identity.system && a->identity.database == b->identity.database);
 }
 
-void
-facts_suspect(int slot, Oid origin)
+/* All of its database but one of them (may be NULL). */
+static void
+suspect_but(FactsSlot *s, const FactsSlot *spared)
 {
-	FactsSlot  *s = slot_at(slot);
 	int			i;
 
-	if (s == NULL)
-		return;
 	LWLockAcquire(&facts_shared->lock, LW_SHARED);
 	for (i = 0; i < facts_shared->nslots; i++)
 	{
 		FactsSlot  *other = &facts_shared->slots[i];
 
 		/* published or not: its catalog may have been read already, and be published in a moment */
-		if (OidIsValid(pg_atomic_read_u32(&other->origin)) && may_be_same_database(s, other))
+		if (other != spared && OidIsValid(pg_atomic_read_u32(&other->origin)) && may_be_same_database(s, other))
 			pg_atomic_fetch_add_u64(&other->suspicions, 1);
 	}
 	LWLockRelease(&facts_shared->lock);
+}
+
+void
+facts_suspect(int slot)
+{
+	FactsSlot  *s = slot_at(slot);
+
+	if (s != NULL)
+		suspect_but(s, NULL);
+}
+
+bool
+facts_rely(int slot, uint64 generation)
+{
+	FactsSlot  *s = slot_at(slot);
+
+	if (s == NULL)
+		return true;
+	pg_atomic_fetch_add_u64(&s->unproven, 1);
+	if (pg_atomic_read_u64(&s->generation) != generation)
+		return false;
+	suspect_but(s, s);
+	return true;
 }
 
 void
@@ -387,6 +422,19 @@ facts_adopt(int slot, Oid origin)
 	LWLockAcquire(&facts_shared->lock, LW_EXCLUSIVE);
 	adopt(s, origin);
 	LWLockRelease(&facts_shared->lock);
+}
+
+void
+facts_before(int slot, FactsBefore *out)
+{
+	FactsSlot  *s = slot_at(slot);
+
+	memset(out, 0, sizeof(*out));
+	if (s == NULL)
+		return;
+	out->generation = pg_atomic_read_u64(&s->generation);
+	out->unproven = pg_atomic_fetch_add_u64(&s->unproven, 0);
+	out->suspicions = facts_suspicions(slot);
 }
 
 uint64

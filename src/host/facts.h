@@ -32,19 +32,33 @@ typedef enum FactsState
 extern FactsState facts_state(int slot, Oid origin, int64 now);	/* now: CLOCK_MONOTONIC, microseconds */
 extern void facts_want(int slot, int64 now);	/* cheap: writes at most once a second. True work is the scout's; the caller wakes it when the state was not FRESH */
 extern int64 facts_wanted_at(int slot);
+typedef struct FactsBefore		/* as it was before a look */
+{
+	uint64		generation;
+	uint64		suspicions;
+	uint64		unproven;
+} FactsBefore;
+
 /*
- * The scout: a look has ended well that was begun then, after so many suspicions. True: what was not known, or counted no more, or was something else before, may be gone by
+ * The scout: a look has ended well that was begun then, when it was like this (facts_before). True: what was not known, or counted no more, or was something else before, may be gone by
  * again, and facts_renewals has moved. The caller wakes the workers.
  */
-extern bool facts_looked(int slot, Oid origin, int64 began, int64 now, uint64 suspicions);
+extern bool facts_looked(int slot, Oid origin, int64 began, int64 now, const FactsBefore *before);
 extern void facts_failed(int slot, Oid origin, int64 now, const char *failure); /* it has not, and why */
 /*
  * Something was committed that may have been DDL: what is known of that database, by whatever origin, counts no more until the scout has looked again. Called before
  * its versions are settled. The caller wakes the scout.
  */
-extern void facts_suspect(int slot, Oid origin);
+extern void facts_suspect(int slot);
+/*
+ * Something was committed that made no DDL if what was known at that generation, but counted no more, was true. A look that finds it so takes such writes for what they
+ * are, however many come all the time; one that finds it otherwise counts them, and is followed by another. Other origins of that database become suspect at once. False:
+ * more is known by now, so it is to be suspected.
+ */
+extern bool facts_rely(int slot, uint64 generation);
 extern void facts_adopt(int slot, Oid origin);	/* the scout, before it looks: from here on the slot is this origin's, and what comes in suspicion meanwhile is counted */
-extern uint64 facts_suspicions(int slot);	/* the scout: read before it looks */
+extern void facts_before(int slot, FactsBefore *out);	/* the scout: read before it looks */
+extern uint64 facts_suspicions(int slot);
 /* refresh_catalog(origin): a ticket; the scout serves tickets. */
 extern uint64 facts_ask_refresh(int slot);
 extern uint64 facts_refresh_asked(int slot);

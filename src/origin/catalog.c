@@ -83,8 +83,8 @@ struct CatalogWatch
 	bool		looking;
 	int64		look_began;
 	uint64		ticket;
-	uint64		suspicions;
-	uint64		cleared;		/* of them, by looks before */
+	FactsBefore before;			/* the look */
+	uint64		cleared;		/* of the suspicions, by looks before */
 
 	CatalogLook known;			/* answered: who it was last time */
 	FactsIdentity identity;
@@ -510,7 +510,7 @@ ask_look(CatalogWatch *w, bool whole, int64 now)
 	w->look_began = now;
 	w->ticket = facts_refresh_asked(w->slot);
 	facts_adopt(w->slot, w->oid);
-	w->suspicions = facts_suspicions(w->slot);
+	facts_before(w->slot, &w->before);
 	memset(&w->fresh, 0, sizeof(w->fresh));
 	if (whole && knows_nothing(w) && version >= 120000)
 		ask(w, ASK_LOOK_AND_READ, look_and_read_text(version), now);
@@ -551,8 +551,8 @@ look_well(CatalogWatch *w, int64 now)
 	if (w->failing)
 		ereport(LOG, (errcode(ERRCODE_SUCCESSFUL_COMPLETION), errmsg("hyperpool: the catalog of origin \"%s\" can be read again", w->name)));
 	w->failing = false;
-	w->cleared = w->suspicions;
-	if (facts_looked(w->slot, w->oid, w->look_began, now, w->suspicions))
+	w->cleared = w->before.suspicions;
+	if (facts_looked(w->slot, w->oid, w->look_began, now, &w->before))
 		cancel_wake_workers();
 	finish_ticket(w);
 }
@@ -567,7 +567,7 @@ see_other_cluster(CatalogWatch *w, int64 now)
 	versions_move(version_slot_cluster(before));
 	versions_move(version_slot_cluster(after));
 	/* of a cluster that is not this one nothing can be learnt here: its doubts are no longer this watch's */
-	facts_suspect(w->slot, w->oid);
+	facts_suspect(w->slot);
 	if (before.system == after.system)
 		catalog_doubts_settle_all(&w->doubts, w->slot, w->born, w->asked_at);
 	else
@@ -609,7 +609,7 @@ print_is_due(const CatalogWatch *w, int64 now)
 	int64		every = Min(Max(PRINT_MIN, w->print_cost * PRINT_SHARE), PRINT_MAX);
 
 	return knows_nothing(w) || !sum_can_tell(w) || strcmp(w->sum, w->known.sum) != 0 ||
-		w->ticket > w->tickets_done || w->suspicions != w->cleared || now - w->printed_at >= every;
+		w->ticket > w->tickets_done || w->before.suspicions != w->cleared || now - w->printed_at >= every;
 }
 
 /* What is known of the catalog decides what may be kept, and what may share a link. */
@@ -724,7 +724,7 @@ answered(CatalogWatch *w, const DirectoryOrigin *origin, int64 now)
 	if (w->question == ASK_DOUBTS)
 	{
 		/* what is settled now may have been DDL */
-		facts_suspect(w->slot, w->oid);
+		facts_suspect(w->slot);
 		catalog_doubts_answered(&w->doubts);
 	}
 	else if (origin == NULL)
