@@ -105,7 +105,7 @@ $(BUILD)/unit/replay_catalog: $(CATALOG_FILES:%=$(BUILD)/unit/%.o)
 $(BUILD)/unit/replay_catalog: FUZZ_LIBS = $(CATALOG_LIBS)
 
 .PRECIOUS: $(BUILD)/unit/replay_%.o
--include $(FUZZ_REPLAYS:=.d)
+-include $(FUZZ_REPLAYS:=.d) $(CATALOG_FILES:%=$(BUILD)/unit/%.d)
 
 unit: $(UNIT_TESTS) $(FUZZ_REPLAYS)
 	@test -n '$(UNIT_TESTS)' || { echo 'no unit tests in test/unit/' >&2; exit 1; }
@@ -160,7 +160,7 @@ $(BUILD)/fuzz/plain_catalog: $(CATALOG_FILES:%=$(BUILD)/fuzz/plain/%.o)
 $(BUILD)/fuzz/fuzz_catalog $(BUILD)/fuzz/plain_catalog: FUZZ_LIBS = $(CATALOG_LIBS)
 
 .PRECIOUS: $(BUILD)/fuzz/fuzz_%.o $(BUILD)/fuzz/plain_%.o
--include $(FUZZ_OBJS:.o=.d) $(FUZZ_PLAIN_OBJS:.o=.d) $(FUZZERS:=.d)
+-include $(FUZZ_OBJS:.o=.d) $(FUZZ_PLAIN_OBJS:.o=.d) $(FUZZERS:=.d) $(CATALOG_FILES:%=$(BUILD)/fuzz/%.d) $(CATALOG_FILES:%=$(BUILD)/fuzz/plain/%.d)
 
 fuzz: $(FUZZERS) $(FUZZ_PLAIN)
 	@FUZZ_SECONDS='$(FUZZ_SECONDS)' test/fuzz/run $(FUZZ)

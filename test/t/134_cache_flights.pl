@@ -7,6 +7,8 @@ use lib $FindBin::RealBin;
 
 use Cached;
 use Gateway;
+use IPC::Run ();
+use LoginClient ();
 use PostgreSQL::Test::Utils;
 use RawClient;
 use Test::More;
@@ -177,26 +179,15 @@ is($gateway->sql('SELECT used <= size AND pinned = 0 AND flights = 0 FROM hyperp
 is((Cached::warm($gateway, $client, 'SELECT 1 AS after_all'))[0], 'hit', 'and small ones find room');
 
 # ---- writes without a pause do not keep the catalog unknown: of those that come during a look what they do follows from the look before ----
-Cached::at_origin($gateway, 'CREATE TABLE busy (i int PRIMARY KEY, v int); INSERT INTO busy SELECT n, 0 FROM generate_series(1, 8) n');
-$gateway->relay('rtt 300');
+Cached::at_origin($gateway, 'CREATE TABLE busy (i int PRIMARY KEY, v int); INSERT INTO busy SELECT n, 0 FROM generate_series(1, 4) n');
 $gateway->create('busy', q{cache => true, pool_size => 8});
-my @writers = map { $gateway->client(database => 'busy') } 1 .. 8;
-my ($facts, $written, $until) = ('', 0, time + 60);
-while ($facts ne 'fresh' && time < $until)
-{
-	for my $i (1 .. 8)
-	{
-		my $writer = $writers[ $i - 1 ];
-		next if $writer->{busy} && !$writer->is_answered(0.02);
-		$written += $writer->answer->{tags}[0] eq 'UPDATE 1' if $writer->{busy};
-		$writer->ask("UPDATE busy SET v = v + 1 WHERE i = $i");
-		$writer->{busy} = 1;
-	}
-	$facts = $gateway->sql(q{SELECT facts FROM hyperpool.stat_origins WHERE origin = 'busy'});
-}
-is($facts, 'fresh', 'writes without a pause: the catalog is known while they go on') or diag("$written writes");
-$_->answer for @writers;
-$gateway->relay('rtt 0');
+my $script = PostgreSQL::Test::Utils::tempdir() . '/busy';
+LoginClient::write_file($script, "\\set i :client_id + 1\nUPDATE busy SET v = v + 1 WHERE i = :i;\n");
+my $writers = IPC::Run::start([ 'pgbench', '-n', '-c', 4, '-T', 40, '-f', $script, '-h', '127.0.0.1', '-p', $gateway->{port}, '-U', 'app', 'busy' ], '<', \undef, '>', '/dev/null', '2>', '/dev/null');
+my $facts = $gateway->wait_for(q{SELECT facts FROM hyperpool.stat_origins WHERE origin = 'busy'}, 'fresh', 30);
+is($facts, 'fresh', 'writes without a pause: the catalog is known while they go on');
+ok($writers->pumpable, 'which they do');
+$writers->kill_kill;
 
 $gateway->is_unharmed('afterwards');
 done_testing();
