@@ -32,6 +32,7 @@ typedef enum FactsState
 extern FactsState facts_state(int slot, Oid origin, int64 now);	/* now: CLOCK_MONOTONIC, microseconds */
 extern void facts_want(int slot, int64 now);	/* cheap: writes at most once a second. True work is the scout's; the caller wakes it when the state was not FRESH */
 extern int64 facts_wanted_at(int slot);
+
 typedef struct FactsBefore		/* as it was before a look */
 {
 	uint64		generation;
@@ -58,7 +59,7 @@ extern void facts_suspect(int slot);
 extern bool facts_rely(int slot, uint64 generation);
 extern void facts_adopt(int slot, Oid origin);	/* the scout, before it looks: from here on the slot is this origin's, and what comes in suspicion meanwhile is counted */
 extern void facts_before(int slot, FactsBefore *out);	/* the scout: read before it looks */
-extern uint64 facts_suspicions(int slot);
+extern uint64 facts_suspicions(int slot);	/* how often it was suspected */
 /* refresh_catalog(origin): a ticket; the scout serves tickets. */
 extern uint64 facts_ask_refresh(int slot);
 extern uint64 facts_refresh_asked(int slot);
