@@ -60,6 +60,14 @@ sub keepalive_timers
 	return map { /^\s*\d+: \w+:\w+ \w+$port 01 \S+ 02:(\w+)/ ? hex $1 : () } <$file>;
 }
 
+# All that was sent to the origin has been acknowledged: TCP puts that off for a moment, and keepalives are not for what is on its way.
+sub all_has_arrived
+{
+	open my $file, '<', '/proc/net/tcp' or return 0;
+	my $port = sprintf ':%04X', $origin->port;
+	return !grep { /^\s*\d+: \w+:\w+ \w+$port 01 (\w+):/ && hex $1 > 0 } <$file>;
+}
+
 # ---- unless told otherwise ----
 is($client->value('SELECT 3'), '3', 'a link');
 my @timers = keepalive_timers();
@@ -86,6 +94,7 @@ is($client->value('SELECT count(*) FROM ledger'), '0', 'the write had not arrive
 set('tcp_user_timeout=0 keepalives_idle=1 keepalives_interval=1 keepalives_count=2');
 $client->ask("INSERT INTO ledger SELECT 2, 2, '' FROM pg_sleep(5)");
 Gateway::wait_until(sub { $origin->safe_psql('postgres', q{SELECT count(*) FROM pg_stat_activity WHERE query ~ 'pg_sleep.5' AND state = 'active' AND pid <> pg_backend_pid()}) }, '1');
+Gateway::wait_until(\&all_has_arrived, '1');
 network_dies();
 my $began = time();
 is(RawClient::outcome($client->answer(60)), '08007', 'keepalives: a write that is waited for has an unknown outcome');
@@ -98,6 +107,7 @@ my @clients = map { $gateway->client } 1 .. 3;
 $_->ask('SELECT pg_sleep(0.2)') for @clients;
 RawClient::answers(20, @clients);
 is($gateway->sql('SELECT count(*) > 0 FROM hyperpool.links'), 't', 'links lie idle');
+Gateway::wait_until(\&all_has_arrived, '1');
 network_dies();
 is($gateway->wait_for('SELECT count(*) FROM hyperpool.links', '0', 30), '0', 'keepalives: links that have died are found before anybody asks');
 network_is_up(1);
