@@ -108,7 +108,8 @@ SQL
 cancel()
 {
 	local began=$SECONDS
-	timeout -s INT 0.7 "$psql" -X -q -A -t -c 'SELECT pg_sleep(10)' 2>&1
+	# to psql alone: by its process group it would come twice, perhaps as one
+	timeout --foreground -s INT 0.7 "$psql" -X -q -A -t -c 'SELECT pg_sleep(10)' 2>&1
 	[ $((SECONDS - began)) -lt 5 ] && echo "soon"
 }
 echo "ok - cancel: $(cancel | tr '\n' ';')"
