@@ -28,7 +28,9 @@
 #define DOUBTS_EVERY	(200 * MS)
 #define WISHES_EVERY	SECOND
 #define IDLE_FOR		(30 * SECOND)	/* after the last wish has lapsed */
-#define QUESTION_FOR	(10 * SECOND)	/* without a byte of an answer */
+#define QUESTION_FOR	(10 * SECOND)	/* without a byte of an answer; of a read as many times what the last one took, if that is more, … */
+#define READ_TIMES		4
+#define SILENCE_MAX		(70 * SECOND)	/* … or twice as long after each that was given up: to what the origin has for a statement of it, and the way */
 #define READ_FOR		(120 * SECOND)	/* a whole answer, though bytes keep coming */
 #define CONNECT_FOR		(10 * SECOND)	/* unless the origin has a connect_timeout */
 #define BACKOFF_MIN		SECOND
@@ -93,6 +95,8 @@ struct CatalogWatch
 	char		sum[64];		/* that of `print`, or "" */
 	int64		printed_at;
 	int64		print_cost;
+	int64		read_cost;
+	int64		silence;		/* that is borne during a read */
 	bool		read_again;		/* whatever the fingerprint says */
 
 	uint64		tickets_done;
@@ -139,6 +143,7 @@ catalog_watch_create(int slot, int64 born)
 	w->slot = slot;
 	w->born = born;
 	w->ended = PG_INT64_MAX;
+	w->silence = QUESTION_FOR;
 	return w;
 }
 
@@ -470,6 +475,27 @@ knows_nothing(const CatalogWatch *w)
 	return !w->has_print || w->read_again;
 }
 
+static bool
+is_quick(CatalogQuestion question)
+{
+	return question == ASK_LOOK || question == ASK_DOUBTS;
+}
+
+/* Who says nothing for longer is gone, or so slow that he must be given more the next time. */
+static void
+wait_for_bytes(CatalogWatch *w, int64 now)
+{
+	w->deadline = now + (is_quick(w->question) ? QUESTION_FOR : w->silence);
+}
+
+static void
+give_up_waiting(CatalogWatch *w, int64 now)
+{
+	if (!is_quick(w->question))
+		w->silence = Min(w->silence * 2, SILENCE_MAX);
+	watch_fail(w, now, "it did not answer in time", NULL);
+}
+
 static void
 ask(CatalogWatch *w, CatalogQuestion question, char *text, int64 now)
 {
@@ -477,8 +503,8 @@ ask(CatalogWatch *w, CatalogQuestion question, char *text, int64 now)
 	w->asked_at = now;
 	w->results = 0;
 	w->wrong = NULL;
-	w->deadline = now + QUESTION_FOR;
-	w->last_deadline = now + (question == ASK_LOOK || question == ASK_DOUBTS ? QUESTION_FOR : READ_FOR);
+	wait_for_bytes(w, now);
+	w->last_deadline = now + (is_quick(question) ? QUESTION_FOR : READ_FOR);
 	w->state = WATCH_ASKING;
 	w->used_at = now;
 	if (!PQsendQuery(w->conn, text) || !PQsetSingleRowMode(w->conn))
@@ -547,6 +573,7 @@ look_well(CatalogWatch *w, int64 now)
 	w->looking = false;
 	w->backoff = 0;
 	w->retry_at = 0;
+	w->silence = Max(QUESTION_FOR, Min(w->read_cost * READ_TIMES, SILENCE_MAX));
 	w->looked_at = w->look_began;
 	if (w->failing)
 		ereport(LOG, (errcode(ERRCODE_SUCCESSFUL_COMPLETION), errmsg("hyperpool: the catalog of origin \"%s\" can be read again", w->name)));
@@ -707,6 +734,7 @@ read_answered(CatalogWatch *w, const DirectoryOrigin *origin, int64 now)
 	w->read_again = false;
 	catalog_read_free(w->read);
 	w->read = NULL;
+	w->read_cost = now - w->asked_at;
 	note_sum(w);
 	look_well(w, now);
 }
@@ -848,7 +876,7 @@ ask_step(CatalogWatch *w, const DirectoryOrigin *origin, int64 now)
 	w->for_write = flushed == 1;
 	while (!PQisBusy(w->conn))
 	{
-		w->deadline = now + QUESTION_FOR;
+		wait_for_bytes(w, now);
 		if (!take_result(w, origin, now))
 			return;
 	}
@@ -1048,7 +1076,7 @@ catalog_watch_step(CatalogWatch *w, const DirectoryOrigin *origin, const Directo
 		if (w->state == WATCH_CONNECTING)
 			could_not_connect(w, now, "timeout expired while connecting (connect_timeout)");
 		else
-			watch_fail(w, now, "it did not answer in time", NULL);
+			give_up_waiting(w, now);
 	}
 	if (w->state == WATCH_CLOSED)
 		closed_step(w, origin, credential, now);
