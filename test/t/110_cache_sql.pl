@@ -149,7 +149,14 @@ is($gateway->sql('SET ROLE outsider; SELECT count(*) > 0, bool_and(query = $$<in
 is($gateway->sql("SET ROLE monitor; SELECT count(*) $price"), '1', 'pg_read_all_stats all');
 
 # ---- invalidate ----
-sub fill { $client->query($_) for $goods, $people, 'SELECT count(*) FROM cheap', 'SELECT 1'; return; }
+# After quiet(), which may have done anything, nothing is kept until the scout has looked.
+sub fill
+{
+	$gateway->wait_for('SELECT facts FROM hyperpool.stat_origins', 'fresh');
+	$client->query($_) for $goods, $people, 'SELECT count(*) FROM cheap', 'SELECT 1';
+	return;
+}
+
 sub stale { at_origin('UPDATE goods SET price = price + 1'); return at_origin($goods); }
 
 fill();
