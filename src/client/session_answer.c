@@ -746,9 +746,9 @@ is_out_of_step(const LinkExchange *e, const LinkNews *news)
 	return e->x.may_copy && news->bytes.len > 0 && message_error_is_fatal(news->bytes) && bytes_equal_str(message_error_field(news->bytes, 'C'), "08P01");
 }
 
-/* The origin waits for copy data. What the client has said instead has been held back, or was its last word. */
+/* The origin waits for copy data, or for a Sync. What the client has said instead has been held back, or was its last word. */
 static void
-on_no_data(ClientSession *s)
+on_held_wanted(ClientSession *s)
 {
 	if (s->state == SESSION_LEAVING)
 	{
@@ -890,8 +890,8 @@ session_on_message(LinkExchange *e, const LinkNews *news)
 		case LINK_LOST:
 			on_lost(s, e, news);
 			break;
-		case LINK_NO_DATA:
-			on_no_data(s);
+		case LINK_WAITS:
+			on_held_wanted(s);
 			break;
 		case LINK_MOVED:
 			session_ride_moved(s);

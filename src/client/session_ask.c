@@ -435,7 +435,11 @@ ask_query(ClientSession *s, const Frame *frame)
 			take_names(s, what);
 		ok = session_note_ask(s, ASK_QUERY, ASK_FOR_CLIENT, 0, what);
 		if (ok)
+		{
+			/* DEALLOCATE ALL among others: whether it has been reached is seen when all is answered */
+			s->tail->x.names_unsure = effects & EFFECT_RETIRE;
 			session_send_raw(s, frame);
+		}
 	}
 	if (ok)
 	{

@@ -60,6 +60,7 @@ typedef struct Exchange
 	bool		copy_in;		/* the origin waits for copy data */
 	bool		copy_ended;		/* the client has sent CopyDone/CopyFail for the copy at the head */
 	bool		begun;			/* any byte of answer for the client has come */
+	bool		names_unsure;	/* the owner's word: a Query among its asks decides which statements have a name behind it */
 	bool		may_copy;		/* the owner's word: what is asked in it may turn out to be a COPY FROM STDIN */
 	bool		sync_behind;	/* the last that was sent during a COPY is a Sync: if that fails it was by what stands before, so probably it ends the batch */
 	bool		reopened;		/* data was sent behind a Sync, which may be one that was sent during a COPY */
@@ -162,6 +163,13 @@ static inline bool
 exchange_wants_mark(const Exchange *x)
 {
 	return exchange_is_unsure(x) && !(x->in_doubt && x->copies_again);
+}
+
+/* The origin ignores all up to the Sync, which has not been asked yet. */
+static inline bool
+exchange_skips(const Exchange *x)
+{
+	return x->phase == EXCHANGE_OPEN && x->skipping && x->unsure == 0;
 }
 
 /* It may come to be in doubt: what is asked behind it is to begin with a mark. */

@@ -70,7 +70,8 @@ typedef enum LinkNewsKind
 	LINK_END,					/* ReadyForQuery passed, the exchange is done: status. It is freed after this call returns */
 	LINK_LOST,					/* the link broke: the exchange is over and freed after this call; `bytes` is the body of the origin's own
 								 * last ErrorResponse if it sent one (FATAL), else len 0; see unsent, cut, behind */
-	LINK_NO_DATA,				/* the origin waits for copy data, but its client has said something else (see `ended`); CopyInResponse has been passed on */
+	LINK_WAITS,					/* the origin waits for copy data (CopyInResponse has been passed on), or for the Sync of a batch that has failed, but its
+								 * client has said something else, which was not sent (see `ended`) */
 	LINK_MOVED					/* SHARED: it stands behind one that does not move, nothing of its answer has come: to be asked elsewhere. The owner
 								 * disowns it, and all of its own behind it */
 } LinkNewsKind;
@@ -112,7 +113,7 @@ struct LinkExchange
 	const SettingsVector *vector;	/* what the link is brought into by it, a reference; or NULL */
 	bool		failed;			/* the origin answered it with an error */
 	bool		muted;			/* the owner has told its client an error of its own: nothing more of the answer is wanted */
-	bool		ended;			/* its client has said goodbye, or begun something else, behind it, which the origin has not been sent: LINK_NO_DATA if it was a copy */
+	bool		ended;			/* its client has said goodbye, or begun something else, behind it, which the origin has not been sent: LINK_WAITS where that will not go on without it */
 	bool		tell_swallowed; /* the owner wants LINK_SWALLOWED */
 	bool		ready_held;		/* the owner tells its client ReadyForQuery itself, and before it what parameters have changed (link_tell_parameters) */
 	bool		keep_description;	/* the owner wants `description` */

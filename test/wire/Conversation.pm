@@ -440,8 +440,6 @@ sub without_known
 		# describe_in_failed_transaction
 		@messages = grep { !/^D S/ } @messages;
 	}
-	# deallocate_all_among_others
-	@messages = grep { !/^Q .*(?:;.*deallocate all|deallocate all.*;)/ } @messages;
 	# parsed_again_before_begin
 	return grep { !/^P .*(?:isolation level|read only|read write|deferrable)/ } @messages;
 }
