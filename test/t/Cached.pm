@@ -10,6 +10,7 @@ use Test::More ();
 use Time::HiRes qw(sleep time);
 
 our @statuses = qw(disabled hit miss uncacheable multiplestatements notaquery oversizedquery oversizedresult parseerror transaction volatile);
+our $patience = 15;	# seconds, after which what is still no hit will be none
 my $columns = join ', ', map { "cache_$_" } @statuses;
 
 # make: SQL that the owner runs in the database first; options: of create_origin beside cache; all else as Gateway->new takes it.
@@ -65,7 +66,7 @@ sub ask
 sub warm
 {
 	my ($gateway, $client, $sql, @values) = @_;
-	my $deadline = time() + 15;
+	my $deadline = time() + $patience;
 	my ($said, $answer);
 	do
 	{
