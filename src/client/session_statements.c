@@ -84,6 +84,16 @@ note_ours(ClientSession *s, AskKind kind, uint32 number)
 	return session_note_ask(s, kind, ASK_FOR_US, number, what);
 }
 
+/* A DEALLOCATE or EXECUTE was parsed here before the client gave the name it speaks of, or took it away: it would now be sent otherwise. */
+static bool
+means_another(const ClientSession *s, Statement *statement)
+{
+	const StatementFacts *facts = analyze_facts(statement, s->safe_encoding);
+
+	return (facts->kind == STATEMENT_DEALLOCATE || facts->kind == STATEMENT_EXECUTE) && facts->target &&
+		(s->renamed_in == s->tail) != (names_get(&s->names, bytes_str(facts->target)) != NULL);
+}
+
 /* The link's unnamed statement is to be this one: sends its Parse if it is not. */
 static bool
 prepare_unnamed(ClientSession *s, Statement *statement)
@@ -91,7 +101,7 @@ prepare_unnamed(ClientSession *s, Statement *statement)
 	bool		done;
 	bool		anew = statement == s->unnamed && s->unnamed_shape.unconfirmed;
 
-	if (link_unnamed(s->link) == statement && !anew)
+	if (link_unnamed(s->link) == statement && !anew && !means_another(s, statement))
 		return true;
 	if (anew)
 		s->unnamed_shape.unconfirmed = false;
