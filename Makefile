@@ -251,7 +251,7 @@ run-tap:
 
 # ---- the same servers, with a hyperpool full of sanitizers; some ten minutes ----
 ASAN_TESTS ?= $(addsuffix .pl,$(addprefix test/t/,020_login_hba 021_login_methods 032_pool_modes 037_ends_of_links 040_state_leaks 041_cancel 050_bad_input \
-	052_fuzzed_gateway 053_lying_origin 080_wire 110_cache_sql 132_cache_isolation 133_cache_writes 134_cache_flights 137_cache_descriptions 163_errors_inside))
+	052_fuzzed_gateway 053_lying_origin 080_wire 080_wire_cached 110_cache_sql 132_cache_isolation 133_cache_writes 134_cache_flights 137_cache_descriptions 163_errors_inside))
 
 test-asan: setup
 	@MAKE='$(MAKE)' test/tools/asan $(ASAN_TESTS)

@@ -1,7 +1,8 @@
 /*
  * origin/catalog_internal.h - between the parts of catalog*.c; nobody else includes it.
  *
- * catalog.c: the connection, and when what is asked. catalog_ask.c: the texts of the questions, and rows into a CatalogRead.
+ * catalog.c: when what is done. catalog_connect.c: the connection. catalog_look.c: what is asked, and what follows; these three share catalog_watch.h.
+ * catalog_ask.c: the texts of the questions, and rows into a CatalogRead.
  * catalog_classes.c: how much its functions and types are to be trusted. catalog_closure.c: what a CatalogRead means, published. catalog_doubt.c: writes whose outcome is not known.
  */
 #ifndef HYPERPOOL_ORIGIN_CATALOG_INTERNAL_H
@@ -184,9 +185,6 @@ extern bool catalog_read_is_whole(int questions);	/* that many results have ende
 extern void catalog_read_free(CatalogRead *read);	/* NULL is fine */
 extern bool catalog_field_int64(const PGresult *row, int column, int64 *out);
 
-/* ---- meaning: catalog_closure.c ---- */
-
-/* Works it out and publishes; NULL, or why not. */
 /* ---- what it means: catalog_classes.c, catalog_closure.c ---- */
 
 typedef struct Closure
@@ -233,7 +231,7 @@ extern int closure_compare_edge(const void *a, const void *b);
 #define FOR_EDGES(c, e, purpose, from) \
 	for ((e) = closure_first_edge(c, purpose, from); closure_edge_goes_on(c, e, purpose, from); (e)++)
 
-/* catalog_closure.c */
+/* catalog_closure.c: works it out and publishes; NULL, or why not. */
 extern const char *catalog_publish(CatalogRead *read, int slot, const DirectoryOrigin *origin, const FactsIdentity *identity);
 
 /* ---- doubts: catalog_doubt.c ---- */

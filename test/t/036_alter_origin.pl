@@ -113,7 +113,7 @@ $region->psql('postgres', 'SELECT 1', connstr => "host=127.0.0.1 port=$gateway->
 like($refused, qr/FATAL:  origin "app" does not exist/, 'and who has proved who he is, is told why');
 is($gateway->wait_for('SELECT count(*) FROM hyperpool.links', '0', 10), '0', 'its links are gone');
 is($gateway->wait_for('SELECT count(*) FROM hyperpool.pools', '0', 10), '0', 'and its pools');
-is($origin->safe_psql('postgres', q{SELECT count(*) FROM pg_stat_activity WHERE usename IN ('keyed', 'reader')}), '0', 'at the origin too');
+is(Gateway::wait_until(sub { $origin->safe_psql('postgres', q{SELECT count(*) FROM pg_stat_activity WHERE usename IN ('keyed', 'reader')}) }, '0', 10), '0', 'at the origin too');
 
 # ---- created again under the same name ----
 $gateway->sql("SELECT hyperpool.create_origin('app', '$string password=second-secret', allow_trust => true); GRANT USAGE ON FOREIGN SERVER app TO PUBLIC");

@@ -1076,15 +1076,15 @@ read_options(int argc, char **argv)
 		else if (strcmp(argv[i - 1], "--control") == 0)
 			run.control = value;
 		else if (strcmp(argv[i - 1], "--seconds") == 0)
-			run.seconds = atoi(value);
+			run.seconds = (int) strtol(value, NULL, 10);
 		else if (strcmp(argv[i - 1], "--readers") == 0)
-			run.readers = atoi(value);
+			run.readers = (int) strtol(value, NULL, 10);
 		else if (strcmp(argv[i - 1], "--writers") == 0)
-			run.writers = atoi(value);
+			run.writers = (int) strtol(value, NULL, 10);
 		else if (strcmp(argv[i - 1], "--rest") == 0)
-			run.rest = atoi(value);
+			run.rest = (int) strtol(value, NULL, 10);
 		else if (strcmp(argv[i - 1], "--reset-every") == 0)
-			run.reset_every = atoi(value);
+			run.reset_every = (int) strtol(value, NULL, 10);
 		else
 			fail("option %s is not known", argv[i - 1]);
 	}
