@@ -366,6 +366,7 @@ session_drop_unnamed(ClientSession *s)
 	if (s->unnamed)
 		statement_unref(pools_statements(), s->unnamed);
 	s->unnamed = NULL;
+	s->unnamed_too_long = false;
 	memset(&s->unnamed_shape, 0, sizeof(s->unnamed_shape));
 }
 

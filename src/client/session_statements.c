@@ -175,8 +175,8 @@ session_prepare_on_link(ClientSession *s, Bytes client_name, Statement *statemen
 }
 
 /*
- * A name this client has not given: the origin shall say that it does not exist, unless the link is bound (then SQL
- * PREPARE may have made it). A name that looks like ours is sent as one that cannot exist.
+ * A name this client has not given: the origin shall say that it does not exist, unless SQL PREPARE may have made it. A name that looks like ours is
+ * sent as one that cannot exist, and nothing is found behind the unnamed one but what this client has put there.
  */
 static bool
 unknown_name(ClientSession *s, Bytes name, Bytes *sent, void **what)
@@ -186,7 +186,7 @@ unknown_name(ClientSession *s, Bytes name, Bytes *sent, void **what)
 	if (s->bound)
 		session_add_effects(s, EFFECTS_OF_THE_UNSEEN);
 	if (name.len == 0)
-		return s->bound || forget_unnamed(s);
+		return s->unnamed_too_long || forget_unnamed(s);
 	if (link_name_is_ours(name))
 	{
 		*what = session_note_make(NOTE_RENAMED, name, NULL, 0);
@@ -276,6 +276,7 @@ parse_unnamed(ClientSession *s, const Frame *frame, Statement *statement)
 		statement_unref(pools_statements(), s->unnamed);
 	s->unnamed = statement;
 	s->unnamed_in = s->tail;
+	s->unnamed_too_long = false;
 	memset(&s->unnamed_shape, 0, sizeof(s->unnamed_shape));
 	if (!parse_renamed(s, statement, &done))
 	{
@@ -377,10 +378,12 @@ static SessionStep
 parse_too_long(ClientSession *s, const Frame *frame)
 {
 	session_add_effects(s, EFFECTS_OF_THE_UNSEEN | EFFECT_BIND);
-	if (s->unnamed)
-		statement_unref(pools_statements(), s->unnamed);
-	s->unnamed = NULL;
-	link_set_unnamed(s->link, NULL);
+	if (frame->body.len > 0 && frame->body.data[0] == '\0')
+	{
+		session_drop_unnamed(s);
+		s->unnamed_too_long = true;
+		link_set_unnamed(s->link, NULL);
+	}
 	return session_forward(s, frame, 0);
 }
 
@@ -566,6 +569,7 @@ session_ask_close(ClientSession *s, const Frame *frame)
 	{
 		what = s->unnamed ? session_note_unnamed(s) : NULL;
 		s->unnamed = NULL;
+		s->unnamed_too_long = false;
 		link_set_unnamed(s->link, NULL);
 		if (!session_note_ask(s, ASK_CLOSE, ASK_FOR_CLIENT, 0, what))
 			return STEP_GONE;
