@@ -17,6 +17,13 @@ static bool parse_renamed(ClientSession *s, Statement *statement, bool *done);
 
 /* ---- statements ---- */
 
+/* The link is bound, or will be when its transaction ends: new names are used there as they are, for SQL and protocol to share them. */
+static bool
+names_are_its_own(const ClientSession *s)
+{
+	return s->bound || (s->effects & EFFECT_BIND);
+}
+
 /* The statement of a text; one reference. NULL: no memory. */
 static Statement *
 statement_of(Bytes text, Bytes types)
@@ -183,7 +190,7 @@ unknown_name(ClientSession *s, Bytes name, Bytes *sent, void **what)
 {
 	*sent = name;
 	*what = NULL;
-	if (s->bound)
+	if (names_are_its_own(s))
 		session_add_effects(s, EFFECTS_OF_THE_UNSEEN);
 	if (name.len == 0)
 		return s->unnamed_too_long || forget_unnamed(s);
@@ -404,8 +411,7 @@ session_ask_parse(ClientSession *s, const Frame *frame)
 	}
 	if (m.name.len > 0 && names_get(&s->names, m.name))
 		return parse_taken_name(s, &m);
-	/* a bound link has the names of this client alone: they are used there as they are, for SQL EXECUTE and Parse to share them */
-	if (m.name.len > 0 && s->bound)
+	if (m.name.len > 0 && names_are_its_own(s))
 	{
 		session_add_effects(s, EFFECTS_OF_THE_UNSEEN);
 		return session_forward(s, frame, 0);
@@ -457,7 +463,7 @@ note_bound(ClientSession *s, Bytes name)
 		s->tail->stats_row = session_statement_stats(s, statement);
 		session_writes_asked(s, session_statement_proof(s, statement), session_effects_of(s, statement));
 	}
-	else if (s->bound || (s->effects & EFFECT_BIND))
+	else if (names_are_its_own(s))
 		session_writes_asked(s, NULL, EFFECTS_OF_THE_UNSEEN);
 }
 
@@ -577,7 +583,7 @@ session_ask_close(ClientSession *s, const Frame *frame)
 		return STEP_TAKEN;
 	}
 	prior = names_take(&s->names, m.name);
-	if (prior == NULL && s->bound)
+	if (prior == NULL && names_are_its_own(s))
 		return session_forward(s, frame, 'S');
 	what = prior ? session_note_make(NOTE_CLOSED, m.name, prior, 0) : NULL;
 	/* during a copy the origin shall refuse it, if that has not failed: it is sent, of nothing */
