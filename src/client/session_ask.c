@@ -285,6 +285,7 @@ session_name_tag(Bytes name)
 {
 	uint32		tag = 0;
 
+	name = name_that_counts(name);
 	for (size_t i = 0; i < name.len; i++)
 		tag = tag * 31 + name.data[i];
 	return (uint16) (tag ^ tag >> 16);
