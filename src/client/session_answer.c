@@ -427,9 +427,7 @@ on_emptied(ClientSession *s)
 static void
 on_discarded(ClientSession *s, const LinkExchange *e)
 {
-	if (s->unnamed)
-		statement_unref(pools_statements(), s->unnamed);
-	s->unnamed = NULL;
+	session_drop_unnamed(s);
 	settings_ref(s->startup_settings);
 	settings_unref(pools_settings(), s->settings);
 	s->settings = s->startup_settings;
@@ -550,6 +548,7 @@ session_unbind(ClientSession *s)
 	if (s->bound)
 		pool_count_bound(s->pool, -1);
 	s->bound = false;
+	s->unnamed_too_long = false;
 	session_writes_leave_link(s);
 }
 

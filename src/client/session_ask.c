@@ -299,6 +299,7 @@ session_name_tag(Bytes name)
 {
 	uint32		tag = 0;
 
+	name = name_that_counts(name);
 	for (size_t i = 0; i < name.len; i++)
 		tag = tag * 31 + name.data[i];
 	return (uint16) (tag ^ tag >> 16);
@@ -382,6 +383,7 @@ session_drop_unnamed(ClientSession *s)
 	if (s->unnamed)
 		statement_unref(pools_statements(), s->unnamed);
 	s->unnamed = NULL;
+	s->unnamed_too_long = false;
 	memset(&s->unnamed_shape, 0, sizeof(s->unnamed_shape));
 }
 

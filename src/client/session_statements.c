@@ -18,6 +18,13 @@ static bool name_for_parse(ClientSession *s, Statement *statement, char buf[LINK
 
 /* ---- statements ---- */
 
+/* The link is bound, or will be when its transaction ends: new names are used there as they are, for SQL and protocol to share them. */
+static bool
+names_are_its_own(const ClientSession *s)
+{
+	return s->bound || (s->effects & EFFECT_BIND);
+}
+
 /* The statement of a text; one reference. NULL: no memory. */
 static Statement *
 statement_of(Bytes text, Bytes types)
@@ -186,18 +193,18 @@ session_prepare_on_link(ClientSession *s, Bytes client_name, Statement *statemen
 }
 
 /*
- * A name this client has not given: the origin shall say that it does not exist, unless the link is bound (then SQL
- * PREPARE may have made it). A name that looks like ours is sent as one that cannot exist.
+ * A name this client has not given: the origin shall say that it does not exist, unless SQL PREPARE may have made it. A name that looks like ours is
+ * sent as one that cannot exist, and nothing is found behind the unnamed one but what this client has put there.
  */
 static bool
 unknown_name(ClientSession *s, Bytes name, Bytes *sent, void **what)
 {
 	*sent = name;
 	*what = NULL;
-	if (s->bound)
+	if (names_are_its_own(s))
 		session_add_effects(s, EFFECTS_OF_THE_UNSEEN);
 	if (name.len == 0)
-		return s->bound || forget_unnamed(s);
+		return s->unnamed_too_long || forget_unnamed(s);
 	if (link_name_is_ours(name))
 	{
 		*what = session_note_make(NOTE_RENAMED, name, NULL, 0);
@@ -316,6 +323,7 @@ parse_unnamed(ClientSession *s, const Frame *frame, Statement *statement)
 		statement_unref(pools_statements(), s->unnamed);
 	s->unnamed = statement;
 	s->unnamed_in = s->tail;
+	s->unnamed_too_long = false;
 	memset(&s->unnamed_shape, 0, sizeof(s->unnamed_shape));
 	if (!parse_renamed(s, statement, &done))
 	{
@@ -417,10 +425,12 @@ static SessionStep
 parse_too_long(ClientSession *s, const Frame *frame)
 {
 	session_add_effects(s, EFFECTS_OF_THE_UNSEEN | EFFECT_BIND);
-	if (s->unnamed)
-		statement_unref(pools_statements(), s->unnamed);
-	s->unnamed = NULL;
-	link_set_unnamed(s->link, NULL);
+	if (frame->body.len > 0 && frame->body.data[0] == '\0')
+	{
+		session_drop_unnamed(s);
+		s->unnamed_too_long = true;
+		link_set_unnamed(s->link, NULL);
+	}
 	return session_forward(s, frame, 0);
 }
 
@@ -441,8 +451,7 @@ session_ask_parse(ClientSession *s, const Frame *frame)
 	}
 	if (m.name.len > 0 && names_get(&s->names, m.name))
 		return parse_taken_name(s, &m);
-	/* a bound link has the names of this client alone: they are used there as they are, for SQL EXECUTE and Parse to share them */
-	if (m.name.len > 0 && s->bound)
+	if (m.name.len > 0 && names_are_its_own(s))
 	{
 		session_add_effects(s, EFFECTS_OF_THE_UNSEEN);
 		return session_forward(s, frame, 0);
@@ -494,7 +503,7 @@ note_bound(ClientSession *s, Bytes name)
 		s->tail->stats_row = session_statement_stats(s, statement);
 		session_writes_asked(s, session_statement_proof(s, statement), session_effects_of(s, statement));
 	}
-	else if (s->bound || (s->effects & EFFECT_BIND))
+	else if (names_are_its_own(s))
 		session_writes_asked(s, NULL, EFFECTS_OF_THE_UNSEEN);
 }
 
@@ -605,6 +614,7 @@ session_ask_close(ClientSession *s, const Frame *frame)
 	{
 		what = s->unnamed ? session_note_unnamed(s) : NULL;
 		s->unnamed = NULL;
+		s->unnamed_too_long = false;
 		link_set_unnamed(s->link, NULL);
 		if (!session_note_ask(s, ASK_CLOSE, ASK_FOR_CLIENT, 0, what))
 			return STEP_GONE;
@@ -617,7 +627,7 @@ session_ask_close(ClientSession *s, const Frame *frame)
 			return STEP_GONE;
 		session_note_takes_name(s, what);
 	}
-	else if (s->bound)
+	else if (names_are_its_own(s))
 		return session_forward(s, frame, 'S');
 	/* during a copy the origin shall refuse it, if that has not failed: it is sent, of nothing */
 	if (session_may_copy(s->effects))
