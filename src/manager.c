@@ -184,19 +184,12 @@ watch_catalogs(void)
 
 /* ---- a round: look, publish, tell ---- */
 
-/* Numbers of a slot belong to its origin: a new one begins at zero, and what a dropped one has left is given back. */
+/* Numbers of a slot belong to its origin: a new one begins at zero. */
 static void
 settle_counters(Directory *was, Directory *now)
 {
 	int			i;
 
-	for (i = 0; i < directory_origin_count(was); i++)
-	{
-		const DirectoryOrigin *origin = directory_origin_at(was, i);
-
-		if (directory_origin_by_oid(now, origin->oid) == NULL)
-			pool_rows_forget_origin(origin->oid);
-	}
 	for (i = 0; i < directory_origin_count(now); i++)
 	{
 		const DirectoryOrigin *origin = directory_origin_at(now, i);
