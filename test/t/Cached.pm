@@ -28,18 +28,8 @@ sub start
 # By the owner of the database, not through the gateway.
 sub at_origin { my ($gateway, $sql) = @_; return $gateway->{origin}->safe_psql('app', "SET ROLE app; $sql"); }
 
-# The gateway learns what was made at the origin. A busy machine may not answer the scout in the time it gives, then it is asked anew.
-sub learn
-{
-	my ($gateway, $name) = @_;
-	for (1 .. 5)
-	{
-		my (undef, $error) = $gateway->try_sql("SELECT hyperpool.refresh_catalog('" . ($name // 'app') . "', '60s')");
-		return if $error eq '';
-		die "the catalog was not read: $error" unless $error =~ /did not answer in time/;
-	}
-	die 'the origin never answered the scout in time';
-}
+# The gateway learns what was made at the origin.
+sub learn { my ($gateway, $name) = @_; $gateway->learn($name // 'app'); return; }
 
 sub counts { my ($gateway, $name) = @_; return split /\|/, $gateway->sql("SELECT $columns FROM hyperpool.stat_origins WHERE origin = '" . ($name // 'app') . "'"); }
 
