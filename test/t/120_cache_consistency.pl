@@ -82,7 +82,7 @@ sub cache_is_warm
 		is(Gateway::wait_until(sub {
 			$client->query('SELECT v FROM r_simple WHERE r = 2') for 1 .. 3;
 			$gateway->sql("SELECT cache_hit > 0 FROM hyperpool.stat_origins WHERE origin = '$name'");
-		}, 't', 30), 't', "$name: the cache answers");
+		}, 't', 150), 't', "$name: the cache answers");
 		$client->terminate;
 	}
 }
