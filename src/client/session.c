@@ -410,8 +410,8 @@ session_fatal(ClientSession *s, Refusal refusal, const char *arg)
 {
 	if (s->state == SESSION_CLOSED)
 		return;
-	/* what is replayed comes in pieces: an error would be read as the rest of a row */
-	if (s->state != SESSION_REPLAYING)
+	/* in the middle of a row an error would be read as its rest */
+	if (s->state != SESSION_REPLAYING && !(s->link && link_is_within_answer(s->link, s)))
 		message_put_refusal(&s->out, "FATAL", refusal, arg);
 	session_close_after_flush(s);
 }
