@@ -410,8 +410,8 @@ session_fatal(ClientSession *s, Refusal refusal, const char *arg)
 {
 	if (s->state == SESSION_CLOSED)
 		return;
-	/* what is replayed comes in pieces: an error would be read as the rest of a row */
-	if (s->state != SESSION_REPLAYING)
+	/* in the middle of a row an error would be read as its rest */
+	if (s->state != SESSION_REPLAYING && !(s->link && link_is_within_answer(s->link, s)))
 		message_put_refusal(&s->out, "FATAL", refusal, arg);
 	session_close_after_flush(s);
 }
@@ -679,7 +679,7 @@ session_resume(ClientSession *s)
 
 /*
  * The client has closed its side. It may only have said its last word: what was asked in full is answered if that takes no
- * longer than END_WAIT; then it counts as gone and what runs is cancelled.
+ * longer than END_WAIT; then it counts as gone and what runs is cancelled. What it has been answered goes out.
  */
 #define END_WAIT	INT64CONST(1000000)
 
@@ -691,6 +691,8 @@ on_end_of_stream(ClientSession *s)
 		session_set_state(s, SESSION_LEAVING);
 		session_set_timer(s, END_WAIT);
 	}
+	else if (s->inflight == 0 && buffer_len(&s->out) > 0)
+		session_close_after_flush(s);
 	else
 		session_close(s);
 }
