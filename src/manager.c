@@ -359,7 +359,8 @@ manager_loop(void)
 			last = versions_clock();
 			served = asked;
 		}
-		rest(LOOK_MS);
+		/* in parts: memory for a large cache takes a minute to come, and others are not to wait for it */
+		rest(store_prefault_some() ? 0 : LOOK_MS);
 	}
 }
 
@@ -375,6 +376,5 @@ hyperpool_manager_main(Datum arg)
 	cancel_set_manager_latch(MyLatch);
 	published = directory_refresh(NULL);
 	directory_set_manager(true);
-	store_prefault();
 	manager_loop();
 }
