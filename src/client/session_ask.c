@@ -662,11 +662,15 @@ answer_gateway(ClientSession *s, const Frame *frame)
 {
 	Bytes		text;
 	bool		failed;
+	uint8		status;
 
 	if (frame->type != MSG_QUERY || !frame->last || link_status(s->link) == TX_FAILED || !message_read_query(frame->body, &text) ||
 		text.len > ANALYZE_MAX_TEXT || !session_query_facts(s, text)->gateway || !session_gateway_run(s, text, false, false, true, &failed))
 		return false;
-	message_put_ready(&s->out, link_status(s->link));
+	status = link_status(s->link);
+	if (failed && status == TX_OPEN && link_fail_transaction(s->link, false))
+		status = TX_FAILED;
+	message_put_ready(&s->out, status);
 	session_flush(s);
 	s->piece = PIECE_DROP;
 	return true;

@@ -258,6 +258,8 @@ extern void link_wear_out(OriginLink *link);
 extern void link_cancel(OriginLink *link);
 
 extern int	link_origin_pid(const OriginLink *link);	/* of its backend; 0: not known */
+/* A message has been passed on to this owner in part: its rest is still to come. */
+extern bool link_is_within_answer(const OriginLink *link, const void *owner);
 extern bool link_to_gateway(const OriginLink *link);	/* the origin is itself a hyperpool */
 extern const char *link_login_user(const OriginLink *link);	/* as whom it was opened */
 extern int	link_row(const OriginLink *link);	/* its row in the links view */
