@@ -218,7 +218,12 @@ for my $view (qw(rules cache_entries stat_cache stat_queries))
 
 # ---- rules ----
 # The scout reads the catalog again when an origin has changed, and what was asked meanwhile is not kept.
-sub settle { $gateway->learn('app'); return; }
+sub settle
+{
+	$gateway->learn('app');
+	$gateway->wait_for('SELECT facts FROM hyperpool.stat_origins', 'fresh');
+	return;
+}
 $gateway->sql(q{SELECT hyperpool.set_rule('app', relation => 'people', cache => false)});
 is(explained($people, 'cacheable, status, reason'), 'f|disabled|a rule excludes what it reads: people', 'a rule turns the cache off for a relation');
 is(answered($people), 'disabled', 'clients meet it at once');
