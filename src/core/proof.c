@@ -581,9 +581,9 @@ draw_unknown(Drawing *d)
 
 /* ---- the verdict ---- */
 
-/* Functions that speak of temporary things, wherever any function may run. */
+/* Functions that speak of temporary things, wherever any function may run. speaker: what the facts have if there are any. */
 static bool
-makes_unseen(const Drawing *d)
+makes_unseen(const Drawing *d, const char *speaker)
 {
 	uint32_t	first;
 
@@ -591,7 +591,7 @@ makes_unseen(const Drawing *d)
 		return false;
 	if (d->facts == NULL || is_unseen(d->statement) || (text_flags(d->statement) & TEXT_TEMPORARY) != 0)
 		return true;
-	return facts_find(d->facts, SECTION_FUNCTIONS, bytes_of(NULL, 0), bytes_str(PROOF_TEMP_FUNCTION), &first) > 0;
+	return facts_find(d->facts, SECTION_FUNCTIONS, bytes_of(NULL, 0), bytes_str(speaker), &first) > 0;
 }
 
 /* A read that does more to its session than a read: a function did it, and its name should have told. */
@@ -693,7 +693,8 @@ proof_draw(const Facts *facts, const StatementFacts *statement, const CacheRule 
 		conclude_reads(&d);
 	conclude_writes(&d);
 	proof->clean = is_clean(&d);
-	proof->makes_unseen = makes_unseen(&d);
+	proof->makes_unseen = makes_unseen(&d, PROOF_TEMP_FUNCTION);
+	proof->makes_unseen_view = makes_unseen(&d, PROOF_TEMP_VIEW_FUNCTION);
 	/* a relation that nobody has seen yet may be a view */
 	proof->dirties = d.dirties || (d.writes_anything && statement->kind == STATEMENT_READ);
 }

@@ -50,7 +50,8 @@ typedef struct DatabaseSlots
 
 #define PROOF_SLOT_GLOBAL	0	/* host/versions' SLOT_GLOBAL */
 #define PROOF_EVENT_FUNCTION	""	/* schema and name of a function that whoever writes the catalog calls: no other has none */
-#define PROOF_TEMP_FUNCTION		" " /* name, in that schema, of one that is there if some function may make something temporary */
+#define PROOF_TEMP_FUNCTION		" " /* name, in that schema, of one that is there if some function may make something temporary … */
+#define PROOF_TEMP_VIEW_FUNCTION	"  " /* … and of one that is there if that may be a view, or what else runs functions when it is read */
 
 /* ---- the draft ---- */
 
