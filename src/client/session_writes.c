@@ -257,7 +257,7 @@ session_writes_flush(const ClientSession *s)
 
 /* ---- ended ---- */
 
-/* DDL, perhaps: what is known of the catalog is of before. Functions and triggers can do that too. */
+/* DDL, perhaps: what is known of the catalog is of before. Functions and triggers can do that too, and such as it has got since the write was asked. */
 static void
 suspect_catalog(ClientSession *s, const SessionWrites *w)
 {
@@ -307,9 +307,12 @@ session_writes_ended(ClientSession *s, const LinkExchange *e)
 		suspect_catalog(s, w);
 	if (status == TX_IDLE)
 	{
-		/* DDL may have made it reach further than was known when it was asked */
+		/* DDL may have made it reach further than was known when it was asked, and be DDL itself */
 		if (!w->anything && (w->generation != facts_generation(pool_origin_slot(s->pool)) || session_facts_state(s) != FACTS_FRESH))
+		{
+			suspect_catalog(s, w);
 			session_catalog_moved(s);
+		}
 		if (w->record == 0)
 			raise_set(s);
 		if (s->inflight > 0)

@@ -805,7 +805,7 @@ catalog_publish(CatalogRead *read, int slot, const DirectoryOrigin *origin, cons
 		closure_settle_plain_casts(&closure);
 		join_families(&closure);
 		draft_all(&closure, draft);
-		if (!facts_publish(draft, slot, origin->oid))
+		if (!facts_publish(draft, slot, origin->oid, read->print.all))
 			failure = "what is known of the origin's catalog does not fit (hyperpool.facts_size)";
 	}
 	else
