@@ -171,14 +171,21 @@ note_unseen(ClientSession *s, const Proof *proof)
 		s->judged_by = facts_generation(pool_origin_slot(s->pool));
 }
 
-/* The catalog has been looked at: was it what it was judged by? */
+/* The catalog has been looked at. If it was not what it was judged by, what is there now may have been there then. */
 static void
 judge_unseen(ClientSession *s)
 {
+	int			slot = pool_origin_slot(s->pool);
+
 	if (s->judged_by == 0 || session_facts_state(s) != FACTS_FRESH)
 		return;
-	if (s->judged_by != facts_generation(pool_origin_slot(s->pool)))
-		s->made_unseen = s->made_unseen_view = true;
+	if (s->judged_by != facts_generation(slot))
+	{
+		const Facts *facts = facts_of(slot, pool_origin_oid(s->pool));
+
+		s->made_unseen |= proof_knows_maker(facts, PROOF_TEMP_FUNCTION);
+		s->made_unseen_view |= proof_knows_maker(facts, PROOF_TEMP_VIEW_FUNCTION);
+	}
 	s->judged_by = 0;
 }
 

@@ -581,17 +581,21 @@ draw_unknown(Drawing *d)
 
 /* ---- the verdict ---- */
 
-/* Functions that speak of temporary things, wherever any function may run. speaker: what the facts have if there are any. */
-static bool
-makes_unseen(const Drawing *d, const char *speaker)
+bool
+proof_knows_maker(const Facts *facts, const char *maker)
 {
 	uint32_t	first;
 
+	return facts == NULL || facts_find(facts, SECTION_FUNCTIONS, bytes_of(NULL, 0), bytes_str(maker), &first) > 0;
+}
+
+/* Functions that speak of temporary things, wherever any function may run. */
+static bool
+makes_unseen(const Drawing *d, const char *maker)
+{
 	if (!d->writes_anything)
 		return false;
-	if (d->facts == NULL || is_unseen(d->statement) || (text_flags(d->statement) & TEXT_TEMPORARY) != 0)
-		return true;
-	return facts_find(d->facts, SECTION_FUNCTIONS, bytes_of(NULL, 0), bytes_str(speaker), &first) > 0;
+	return is_unseen(d->statement) || (text_flags(d->statement) & TEXT_TEMPORARY) != 0 || proof_knows_maker(d->facts, maker);
 }
 
 /* A read that does more to its session than a read: a function did it, and its name should have told. */

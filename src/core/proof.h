@@ -83,6 +83,8 @@ extern const Facts *proof_facts(const void *image, size_t size);
  */
 #define CULPRIT_SIZE	128
 extern void proof_draw(const Facts *facts, const StatementFacts *statement, const CacheRule *rules, int nrules, Proof *proof, char culprit[CULPRIT_SIZE]);
+/* Is there one of the functions PROOF_TEMP_…? Of an unknown catalog: there may be. */
+extern bool proof_knows_maker(const Facts *facts, const char *maker);
 
 typedef struct FactsRelation
 {
