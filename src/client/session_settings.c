@@ -153,7 +153,7 @@ on_news(LinkExchange *e, const LinkNews *news)
 		case LINK_TAG:
 		case LINK_PARAMETER:
 		case LINK_SWALLOWED:
-		case LINK_NO_DATA:
+		case LINK_WAITS:
 		case LINK_MOVED:
 			break;
 	}

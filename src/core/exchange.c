@@ -135,6 +135,7 @@ typedef enum Situation
 {
 	IN_NOTHING,					/* no exchange, or the last is done */
 	IN_BATCH,					/* extended messages without Sync */
+	IN_BATCH_BEHIND_QUERY,		/* the same behind a Query that decides what names mean: the batch ends with it */
 	IN_SKIP,					/* the same after an error: the origin ignores all up to Sync */
 	IN_FAILED_COPY,				/* a batch whose copy has failed, and a Sync was sent behind the last data */
 	IN_COPY,					/* the origin waits for copy data */
@@ -147,6 +148,7 @@ typedef enum Situation
 static const uint8_t verdicts[SITUATION_COUNT][CLASS_COUNT] = {
 	[IN_NOTHING] = {ASK_FORWARD, ASK_FORWARD, ASK_IGNORE, ASK_FORWARD, ASK_IGNORE, ASK_TERMINATE, ASK_REFUSE},
 	[IN_BATCH] = {ASK_FORWARD, ASK_FORWARD, ASK_FORWARD, ASK_FORWARD, ASK_FORWARD, ASK_TERMINATE, ASK_REFUSE},
+	[IN_BATCH_BEHIND_QUERY] = {ASK_NEXT, ASK_NEXT, ASK_FORWARD, ASK_FORWARD, ASK_FORWARD, ASK_TERMINATE, ASK_REFUSE},
 	[IN_SKIP] = {ASK_IGNORE, ASK_IGNORE, ASK_IGNORE, ASK_FORWARD, ASK_IGNORE, ASK_TERMINATE, ASK_REFUSE},
 	[IN_FAILED_COPY] = {ASK_NEXT, ASK_NEXT, ASK_IGNORE, ASK_FORWARD, ASK_IGNORE, ASK_TERMINATE, ASK_REFUSE},
 	[IN_COPY] = {ASK_NEXT, ASK_NEXT, ASK_FORWARD, ASK_FORWARD, ASK_FORWARD, ASK_TERMINATE, ASK_REFUSE},
@@ -197,7 +199,9 @@ situation_of(const Exchange *x)
 			if (x->unsure > 0 && x->sync_behind && !x->copy_in)
 				return IN_FAILED_COPY;
 			/* a Sync that was sent during a copy may have ended what is skipped */
-			return x->skipping && x->unsure == 0 ? IN_SKIP : IN_BATCH;
+			if (exchange_skips(x))
+				return IN_SKIP;
+			return x->names_unsure ? IN_BATCH_BEHIND_QUERY : IN_BATCH;
 		case EXCHANGE_CLOSED:
 			return IN_FLIGHT;
 	}

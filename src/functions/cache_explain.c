@@ -23,6 +23,7 @@
 #include "functions/cache_internal.h"
 #include "host/analyze.h"
 #include "host/store.h"
+#include "host/text.h"
 #include "host/versions.h"
 
 #define COLUMNS			11
@@ -134,7 +135,7 @@ text_array(ArrayBuildState *names)
 static ArrayBuildState *
 add_name(ArrayBuildState *names, const char *name)
 {
-	return accumArrayResult(names, CStringGetTextDatum(name), false, TEXTOID, CurrentMemoryContext);
+	return accumArrayResult(names, CStringGetTextDatum(text_clean(name)), false, TEXTOID, CurrentMemoryContext);
 }
 
 static Datum
@@ -256,7 +257,7 @@ make_row(const Explanation *e, TupleDesc columns)
 	bool		nulls[COLUMNS] = {false};
 
 	values[0] = BoolGetDatum(e->reason == REASON_CACHEABLE);
-	values[1] = CStringGetTextDatum(words_of(e));
+	values[1] = CStringGetTextDatum(text_clean(words_of(e)));
 	values[2] = CStringGetTextDatum(cache_status_name(status_of(e)));
 	values[3] = relations_read(e);
 	values[4] = functions_at_fault(e);

@@ -91,13 +91,14 @@ may_be_cut(const char *name, size_t len)
 static void
 add_name(NameDraft *names, MentionKind kind, const char *schema, const char *name)
 {
-	size_t		schema_len = schema != NULL ? strlen(schema) : 0;
+	const char *qualifier = schema != NULL ? schema : "";
+	size_t		qualifier_len = strlen(qualifier);
 	size_t		name_len = strlen(name);
-	uint32		len = (uint32) (3 + schema_len + name_len);
+	uint32		len = (uint32) (3 + qualifier_len + name_len);
 	char	   *mention;
 	uint16	   *slot;
 
-	if (schema_len > UINT8_MAX || name_len > UINT8_MAX || may_be_cut(name, name_len) || may_be_cut(schema, schema_len))
+	if (qualifier_len > UINT8_MAX || name_len > UINT8_MAX || may_be_cut(name, name_len) || may_be_cut(qualifier, qualifier_len))
 	{
 		names->flags |= TEXT_TOO_MUCH;
 		return;
@@ -105,11 +106,10 @@ add_name(NameDraft *names, MentionKind kind, const char *schema, const char *nam
 	make_room(names, len);
 	mention = names->bytes + names->len;
 	mention[0] = (char) kind;
-	mention[1] = (char) schema_len;
+	mention[1] = (char) qualifier_len;
 	mention[2] = (char) name_len;
-	if (schema != NULL)
-		memcpy(mention + 3, schema, schema_len);
-	memcpy(mention + 3 + schema_len, name, name_len);
+	memcpy(mention + 3, qualifier, qualifier_len);
+	memcpy(mention + 3 + qualifier_len, name, name_len);
 	slot = find_slot(names, mention, len);
 	if (*slot != 0)
 	{

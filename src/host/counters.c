@@ -688,70 +688,36 @@ make_pool_row(PoolRow *row, int origin_slot, Oid origin_oid, const char *user)
 	row->used = true;
 }
 
-int
-pool_row_of(int origin_slot, Oid origin_oid, const char *user)
-{
-	int			found = -1;
-	int			unused = -1;
-
-	LWLockAcquire(&shared->pools_lock, LW_EXCLUSIVE);
-	for (int i = 0; i < shared->max_pools && found < 0; i++)
-	{
-		if (pool_row_is(&pools[i], origin_oid, user))
-			found = i;
-		else if (!pools[i].used && unused < 0)
-			unused = i;
-	}
-	if (found < 0 && unused >= 0)
-	{
-		make_pool_row(&pools[unused], origin_slot, origin_oid, user);
-		found = unused;
-	}
-	LWLockRelease(&shared->pools_lock);
-	return found;
-}
-
 PoolRow *
 pool_row_at(int number)
 {
 	return number >= 0 && number < shared->max_pools ? &pools[number] : NULL;
 }
 
-static uint32
-links_of_all(const PoolRow *row)
+static int
+find_pool_row(Oid origin_oid, const char *user, int *unused)
 {
-	uint32		sum = 0;
-
-	for (int i = 0; i < HYPERPOOL_MAX_WORKERS; i++)
-		sum += pg_atomic_read_u32((pg_atomic_uint32 *) &row->shares[i].links);
-	return sum;
-}
-
-/* Nobody has or wants a link of it. */
-static bool
-pool_row_is_quiet(PoolRow *row)
-{
-	for (int i = 0; i < HYPERPOOL_MAX_WORKERS; i++)
-	{
-		PoolShare  *share = &row->shares[i];
-
-		if (pg_atomic_read_u32(&share->links) || pg_atomic_read_u32(&share->clients) ||
-			pg_atomic_read_u32(&share->waiting))
-			return false;
-	}
-	return true;
-}
-
-void
-pool_rows_forget_origin(Oid origin_oid)
-{
-	LWLockAcquire(&shared->pools_lock, LW_EXCLUSIVE);
+	*unused = -1;
 	for (int i = 0; i < shared->max_pools; i++)
 	{
-		if (pools[i].used && pools[i].origin_oid == origin_oid && pool_row_is_quiet(&pools[i]))
-			pools[i].used = false;
+		if (pool_row_is(&pools[i], origin_oid, user))
+			return i;
+		if (!pools[i].used && *unused < 0)
+			*unused = i;
 	}
-	LWLockRelease(&shared->pools_lock);
+	return -1;
+}
+
+/* Under the lock. */
+static void
+free_pool_row_if_left(PoolRow *row)
+{
+	for (int i = 0; i < HYPERPOOL_MAX_WORKERS; i++)
+	{
+		if (pg_atomic_read_u32(&row->shares[i].pools) > 0)
+			return;
+	}
+	row->used = false;
 }
 
 static PoolShare *
@@ -762,6 +728,51 @@ share_of(int number, int worker)
 	if (row == NULL || worker < 0 || worker >= HYPERPOOL_MAX_WORKERS)
 		return NULL;
 	return &row->shares[worker];
+}
+
+int
+pool_row_join(int worker, int origin_slot, Oid origin_oid, const char *user)
+{
+	int			unused;
+	int			found;
+	PoolShare  *share;
+
+	LWLockAcquire(&shared->pools_lock, LW_EXCLUSIVE);
+	found = find_pool_row(origin_oid, user, &unused);
+	if (found < 0 && unused >= 0)
+	{
+		make_pool_row(&pools[unused], origin_slot, origin_oid, user);
+		found = unused;
+	}
+	share = share_of(found, worker);
+	if (share)
+		pg_atomic_write_u32(&share->pools, pg_atomic_read_u32(&share->pools) + 1);
+	LWLockRelease(&shared->pools_lock);
+	return found;
+}
+
+void
+pool_row_leave(int number, int worker)
+{
+	PoolShare  *share = share_of(number, worker);
+
+	if (share == NULL)
+		return;
+	LWLockAcquire(&shared->pools_lock, LW_EXCLUSIVE);
+	if (pg_atomic_read_u32(&share->pools) > 0)
+		pg_atomic_write_u32(&share->pools, pg_atomic_read_u32(&share->pools) - 1);
+	free_pool_row_if_left(&pools[number]);
+	LWLockRelease(&shared->pools_lock);
+}
+
+static uint32
+links_of_all(const PoolRow *row)
+{
+	uint32		sum = 0;
+
+	for (int i = 0; i < HYPERPOOL_MAX_WORKERS; i++)
+		sum += pg_atomic_read_u32((pg_atomic_uint32 *) &row->shares[i].links);
+	return sum;
 }
 
 bool
@@ -839,6 +850,7 @@ settle(pg_atomic_uint32 *change_count)
 static void
 clear_share(PoolShare *share)
 {
+	pg_atomic_write_u32(&share->pools, 0);
 	pg_atomic_write_u32(&share->links, 0);
 	pg_atomic_write_u32(&share->idle, 0);
 	pg_atomic_write_u32(&share->opening, 0);
@@ -876,6 +888,9 @@ counters_clear_worker(int worker)
 	}
 	LWLockAcquire(&shared->pools_lock, LW_EXCLUSIVE);
 	for (int i = 0; i < shared->max_pools; i++)
+	{
 		clear_share(&pools[i].shares[worker]);
+		free_pool_row_if_left(&pools[i]);
+	}
 	LWLockRelease(&shared->pools_lock);
 }

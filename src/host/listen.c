@@ -130,6 +130,7 @@ set_file_rights(const Listener *l)
 	return chmod(unix_path(l), Unix_socket_permissions) == 0;
 }
 
+/* Its clients' sockets inherit TCP_NODELAY and SO_KEEPALIVE. */
 static void
 set_tcp_options(const Listener *l, int fd)
 {
@@ -140,6 +141,8 @@ set_tcp_options(const Listener *l, int fd)
 		(void) setsockopt(fd, SOL_SOCKET, SO_REUSEPORT, &on, sizeof(on));
 	if (l->address.ss_family == AF_INET6)
 		(void) setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &on, sizeof(on));
+	(void) setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
+	(void) setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &on, sizeof(on));
 }
 
 /* A bound socket, or -1 and errno. */
@@ -424,13 +427,10 @@ put_aside(Listener *l, int64 resume_at)
 	set_aside(l, true);
 }
 
+/* What a reload may change. */
 static void
 set_client_options(int fd)
 {
-	int			on = 1;
-
-	(void) setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
-	(void) setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &on, sizeof(on));
 	if (hyperpool_tcp_keepalives_idle > 0)
 		(void) setsockopt(fd, IPPROTO_TCP, TCP_KEEPIDLE, &hyperpool_tcp_keepalives_idle, sizeof(int));
 	if (hyperpool_tcp_user_timeout > 0)

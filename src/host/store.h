@@ -18,7 +18,7 @@
 extern Size store_shmem_size(void);
 extern void store_shmem_init(void);
 extern bool store_enabled(void);		/* hyperpool.cache_size > 0 and shared memory is there */
-extern void store_prefault(void);		/* the manager: touches the pages (slow), so that no worker must */
+extern bool store_prefault_some(void);	/* the manager, again and again: touches the next few megabytes, so that no worker must. False: that was all */
 extern void store_clear_worker(int worker);	/* at its start and its end */
 
 /*

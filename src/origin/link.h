@@ -70,7 +70,8 @@ typedef enum LinkNewsKind
 	LINK_END,					/* ReadyForQuery passed, the exchange is done: status. It is freed after this call returns */
 	LINK_LOST,					/* the link broke: the exchange is over and freed after this call; `bytes` is the body of the origin's own
 								 * last ErrorResponse if it sent one (FATAL), else len 0; see unsent, cut, behind */
-	LINK_NO_DATA,				/* the origin waits for copy data, but its client has said something else (see `ended`); CopyInResponse has been passed on */
+	LINK_WAITS,					/* the origin waits for copy data (CopyInResponse has been passed on), or for the Sync of a batch that has failed, but its
+								 * client has said something else, which was not sent (see `ended`) */
 	LINK_MOVED					/* SHARED: it stands behind one that does not move, nothing of its answer has come: to be asked elsewhere. The owner
 								 * disowns it, and all of its own behind it */
 } LinkNewsKind;
@@ -112,7 +113,7 @@ struct LinkExchange
 	const SettingsVector *vector;	/* what the link is brought into by it, a reference; or NULL */
 	bool		failed;			/* the origin answered it with an error */
 	bool		muted;			/* the owner has told its client an error of its own: nothing more of the answer is wanted */
-	bool		ended;			/* its client has said goodbye, or begun something else, behind it, which the origin has not been sent: LINK_NO_DATA if it was a copy */
+	bool		ended;			/* its client has said goodbye, or begun something else, behind it, which the origin has not been sent: LINK_WAITS where that will not go on without it */
 	bool		tell_swallowed; /* the owner wants LINK_SWALLOWED */
 	bool		ready_held;		/* the owner tells its client ReadyForQuery itself, and before it what parameters have changed (link_tell_parameters) */
 	bool		keep_description;	/* the owner wants `description` */
@@ -122,6 +123,7 @@ struct LinkExchange
 	uint8		reason;			/* the owner's: CacheReason */
 	bool		runs;			/* the owner's: something is executed */
 	bool		unrun;			/* the owner's: refused before anything of it was executed */
+	bool		explained;		/* the owner's: what a Parse in front of its Query had to say was passed on; that the Query misses it is no news */
 	bool		doubtful;		/* the owner's: the gateway behind does not know whether it took effect */
 	bool		again;			/* the owner's: its answer is of no use, it is to be asked again when it has ended */
 	bool		shown;			/* the owner's: its client has been given some of the answer although that was parked: it is not asked again any more */
@@ -256,6 +258,8 @@ extern void link_wear_out(OriginLink *link);
 extern void link_cancel(OriginLink *link);
 
 extern int	link_origin_pid(const OriginLink *link);	/* of its backend; 0: not known */
+/* A message has been passed on to this owner in part: its rest is still to come. */
+extern bool link_is_within_answer(const OriginLink *link, const void *owner);
 extern bool link_to_gateway(const OriginLink *link);	/* the origin is itself a hyperpool */
 extern const char *link_login_user(const OriginLink *link);	/* as whom it was opened */
 extern int	link_row(const OriginLink *link);	/* its row in the links view */

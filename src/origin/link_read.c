@@ -260,12 +260,24 @@ is_without_data(const LinkExchange *e)
 static void
 on_no_data(OriginLink *link, LinkExchange *e)
 {
-	LinkNews	news = {.kind = LINK_NO_DATA};
+	LinkNews	news = {.kind = LINK_WAITS};
 
 	if (e->owner && !e->muted)
 		link_tell_owner(e, &news);
 	else
 		link_break(link, "08006", "its client sends no copy data");
+}
+
+/* A batch has failed: all up to its Sync is ignored, and that may stand behind what was held back. */
+static void
+on_skipping(LinkExchange *e, Run *run)
+{
+	LinkNews	news = {.kind = LINK_WAITS};
+
+	if (!e->ended || !exchange_skips(&e->x))
+		return;
+	run_deliver(e, run);
+	link_tell_owner(e, &news);
 }
 
 /* ---- a message that answers the exchange at the head ---- */
@@ -412,6 +424,8 @@ settle_head(OriginLink *link, LinkExchange *e, uint8 type, Run *run)
 	}
 	else if (type == ANS_READY)
 		wait_for_mark(link, e);
+	else if (type == ANS_ERROR)
+		on_skipping(e, run);
 }
 
 /* One message, or its first piece. False: the link is broken. */

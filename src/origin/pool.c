@@ -64,8 +64,7 @@ pool_free(LinkPool *pool)
 	reactor_clear_timer(pools.reactor, &pool->wake);
 	reactor_clear_timer(pools.reactor, &pool->queue_timer);
 	pool_publish(pool);
-	if (pool->dropped && pool->row >= 0)
-		pool_rows_forget_origin(pool->origin_oid);
+	pool_row_leave(pool->row, pools.worker);
 	pool_parameters_clear(pool);
 	pool_config_free(pool);
 	mem_free(pool, sizeof(LinkPool));
@@ -92,7 +91,7 @@ pool_make(const DirectoryOrigin *origin, const DirectoryCredential *credential)
 	}
 	if (pool_config_add_role(pool, credential->role) &&
 		pool_config_take(pool, origin, credential))
-		pool->row = pool_row_of(origin->slot, origin->oid, credential->user);
+		pool->row = pool_row_join(pools.worker, origin->slot, origin->oid, credential->user);
 	if (pool->row < 0)
 	{
 		pool_free(pool);

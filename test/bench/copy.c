@@ -300,9 +300,9 @@ main(int argc, char **argv)
 	while ((option = getopt_long(argc, argv, "", options, NULL)) != -1)
 	{
 		if (option == 'p')
-			port = atoi(optarg);
+			port = (int) strtol(optarg, NULL, 10);
 		else if (option == 't')
-			target_port(atoi(optarg));
+			target_port((int) strtol(optarg, NULL, 10));
 		else if (option == 's')
 			target_path(optarg);
 		else

@@ -383,7 +383,7 @@ main(int argc, char **argv)
 	while ((option = getopt_long(argc, argv, "", options, NULL)) != -1)
 	{
 		if (option == 'p')
-			port = atoi(optarg);
+			port = (int) strtol(optarg, NULL, 10);
 		else if (option == 's')
 			path = optarg;
 		else if (option == 'c')

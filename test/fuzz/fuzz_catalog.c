@@ -73,7 +73,10 @@ MemoryContext CurrentMemoryContext = &top.head;
 MemoryContext
 AllocSetContextCreateInternal(MemoryContext parent, const char *name, Size minContextSize, Size initBlockSize, Size maxBlockSize)
 {
-	return calloc(1, sizeof(FuzzContext));
+	FuzzContext *context = calloc(1, sizeof(FuzzContext));
+
+	FUZZ_CHECK(context != NULL);
+	return &context->head;
 }
 
 void *
@@ -363,14 +366,17 @@ publish(CatalogRead *read, const DirectoryOrigin *origin, void **image)
 {
 	FactsIdentity identity = {.system = 1, .database = 5};
 	const Facts *facts;
+	Bytes		written;
 
 	*image = NULL;
 	if (catalog_publish(read, 0, origin, &identity) != NULL)
 		return NULL;
-	*image = malloc(buffer_len(&published));
+	written = buffer_view(&published);
+	FUZZ_CHECK(written.data != NULL);
+	*image = malloc(written.len);
 	FUZZ_CHECK(*image != NULL);
-	memcpy(*image, buffer_view(&published).data, buffer_len(&published));
-	facts = proof_facts(*image, buffer_len(&published));
+	memcpy(*image, written.data, written.len);
+	facts = proof_facts(*image, written.len);
 	buffer_free(&published);
 	FUZZ_CHECK(facts != NULL);
 	return facts;

@@ -102,6 +102,7 @@ read_mentions(FuzzInput *in, uint32_t flags)
 	static const uint8_t kinds[] = "rrrwfota?";
 	uint8_t		n = fuzz_u8(in) % 12;
 	ByteBuffer	b = {0};
+	Bytes		all;
 	Mentions   *m;
 	uint32_t	count = 0;
 
@@ -118,12 +119,13 @@ read_mentions(FuzzInput *in, uint32_t flags)
 		buffer_put(&b, name, strlen(name));
 		count++;
 	}
-	m = mem_zalloc(sizeof(Mentions) + buffer_len(&b));
-	m->size = (uint32_t) (sizeof(Mentions) + buffer_len(&b));
+	all = buffer_view(&b);
+	m = mem_zalloc(sizeof(Mentions) + all.len);
+	m->size = (uint32_t) (sizeof(Mentions) + all.len);
 	m->count = count;
 	m->flags = flags;
-	if (count > 0)
-		memcpy(m->bytes, buffer_view(&b).data, buffer_len(&b));
+	if (all.data != NULL)
+		memcpy(m->bytes, all.data, all.len);
 	buffer_free(&b);
 	return m;
 }
@@ -253,6 +255,7 @@ draw_all(const Image *image, const StatementFacts *s, const DatabaseSlots *slots
 static void
 change_bytes(Image *image, FuzzInput *in)
 {
+	FUZZ_CHECK(image->size > 0);
 	while (fuzz_left(in) > 0)
 	{
 		size_t		at = fuzz_u16(in) % image->size;

@@ -10,7 +10,7 @@ use RawClient;
 use Test::More;
 use Time::HiRes qw(sleep time);
 
-my $gateway = Gateway->new(options => q{pool_size => 2, queue_timeout => '1s'});
+my $gateway = Gateway->new(options => q{pool_size => 2, queue_timeout => '1min'});
 my $region = $gateway->{region};
 my @clients = map { $gateway->client } 1 .. 6;
 
@@ -22,10 +22,13 @@ cmp_ok(links(), '<=', 1, 'a link for the first greeting, no more');
 $_->value('SELECT 1') for @clients, @clients;
 is(links(), '1', 'one is enough for those who ask one after the other');
 
-# ---- pool_size ----
-$_->ask('SELECT pg_sleep(0.3), pg_backend_pid()') for @clients;
-is($gateway->wait_for('SELECT cl_active, cl_waiting, sv_active, pool_size FROM hyperpool.pools', '2|4|2|2', 5), '2|4|2|2', 'two are served, four wait, and the view says so');
-my @answers = RawClient::answers(20, @clients);
+# ---- pool_size: two have their links until the view has been looked at ----
+$_->query("BEGIN; SELECT 'hold'") for @clients[ 0, 1 ];
+$_->ask('SELECT pg_sleep(0.1), pg_backend_pid()') for @clients;
+my @answers = RawClient::answers(20, @clients[ 0, 1 ]);
+is($gateway->wait_for('SELECT cl_active, cl_waiting, sv_active, pool_size FROM hyperpool.pools', '2|4|2|2'), '2|4|2|2', 'two are served, four wait, and the view says so');
+$_->query('COMMIT') for @clients[ 0, 1 ];
+push @answers, RawClient::answers(20, @clients[ 2 .. 5 ]);
 is((scalar grep { RawClient::outcome($_) !~ /^\|\d+$/ } @answers), 0, 'all get their turn');
 my %pids = map { $_->{rows}[0][1] => 1 } @answers;
 is(scalar(keys %pids), 2, 'on two links');
@@ -44,6 +47,7 @@ my @times = map { RawClient::outcome($_) } RawClient::answers(20, @clients[ 2 ..
 is("@times", join(' ', sort @times), 'first come, first served');
 
 # ---- queue_timeout ----
+$gateway->alter(q{queue_timeout => '1s'});
 $clients[0]->query("BEGIN; SELECT 'hold'");
 my $before = $gateway->counter('queue_timeouts');
 my $began = time();

@@ -56,6 +56,7 @@ $gateway->sql(q{SELECT hyperpool.set_credential('app', 'public', 'reader', 'read
 my $new = $gateway->client;
 is(Gateway::wait_until(sub { $gateway->client->value('SELECT current_user') }, 'reader', 10), 'reader', 'another user for new clients');
 is(Gateway::wait_until(sub { $client->value('SELECT current_user') }, 'reader', 10), 'reader', 'and for the former, from the next exchange on');
+is($gateway->wait_for('SELECT string_agg(origin_user, $$ $$) FROM hyperpool.pools', 'reader', 10), 'reader', 'the former user has no pool any more: it would take one of max_pools');
 $gateway->sql(q{CREATE ROLE special LOGIN; SELECT hyperpool.set_credential('app', 'special', 'keyed', 'second-secret')});
 is(Gateway::wait_until(sub { my $c = eval { $gateway->client(user => 'special') }; $c ? $c->value('SELECT current_user') : '' }, 'keyed', 10), 'keyed', 'a credential of one role');
 is($gateway->client->value('SELECT current_user'), 'reader', 'is not for others');
@@ -113,7 +114,7 @@ $region->psql('postgres', 'SELECT 1', connstr => "host=127.0.0.1 port=$gateway->
 like($refused, qr/FATAL:  origin "app" does not exist/, 'and who has proved who he is, is told why');
 is($gateway->wait_for('SELECT count(*) FROM hyperpool.links', '0', 10), '0', 'its links are gone');
 is($gateway->wait_for('SELECT count(*) FROM hyperpool.pools', '0', 10), '0', 'and its pools');
-is($origin->safe_psql('postgres', q{SELECT count(*) FROM pg_stat_activity WHERE usename IN ('keyed', 'reader')}), '0', 'at the origin too');
+is(Gateway::wait_until(sub { $origin->safe_psql('postgres', q{SELECT count(*) FROM pg_stat_activity WHERE usename IN ('keyed', 'reader')}) }, '0', 10), '0', 'at the origin too');
 
 # ---- created again under the same name ----
 $gateway->sql("SELECT hyperpool.create_origin('app', '$string password=second-secret', allow_trust => true); GRANT USAGE ON FOREIGN SERVER app TO PUBLIC");

@@ -183,8 +183,8 @@ Cached::at_origin($gateway, 'CREATE TABLE busy (i int PRIMARY KEY, v int); INSER
 $gateway->create($_, q{cache => true, pool_size => 8}) for 'busy', 'bustling';
 my $script = PostgreSQL::Test::Utils::tempdir() . '/busy';
 LoginClient::write_file($script, "\\set i :client_id + 1\nUPDATE busy SET v = v + 1 WHERE i = :i;\n");
-my @writers = map { IPC::Run::start([ 'pgbench', '-n', '-c', 4, '-T', 60, '-f', $script, '-h', '127.0.0.1', '-p', $gateway->{port}, '-U', 'app', $_ ], '<', \undef, '>', '/dev/null', '2>', '/dev/null') } 'busy', 'bustling';
-my $facts = $gateway->wait_for(q{SELECT string_agg(facts, ' ') FROM hyperpool.stat_origins WHERE origin LIKE 'bu%'}, 'fresh fresh', 40);
+my @writers = map { IPC::Run::start([ 'pgbench', '-n', '-c', 4, '-T', 150, '-f', $script, '-h', '127.0.0.1', '-p', $gateway->{port}, '-U', 'app', $_ ], '<', \undef, '>', '/dev/null', '2>', '/dev/null') } 'busy', 'bustling';
+my $facts = $gateway->wait_for(q{SELECT string_agg(facts, ' ') FROM hyperpool.stat_origins WHERE origin LIKE 'bu%'}, 'fresh fresh', 120);
 is($facts, 'fresh fresh', 'writes without a pause: the catalog is known, by both names, while they go on');
 is((scalar grep { $_->pumpable } @writers), 2, 'which they do');
 $_->kill_kill for @writers;

@@ -39,6 +39,8 @@
 #define HEAD			5		/* bytes: type and length */
 #define READ_SIZE		65536
 #define PACKET_SIZE		4096	/* the longest question */
+#define USER_SIZE		64		/* as long as a role's name can be, and its end */
+#define WORDS			4		/* of a command */
 #define PATIENCE		60.0	/* seconds without any news end a command */
 
 typedef enum ClientState
@@ -64,7 +66,7 @@ typedef struct Client
 	uint32_t	answers;
 	int64_t		asked_at;
 	SSL		   *ssl;
-	const char *user;
+	char		user[USER_SIZE];
 } Client;
 
 static struct
@@ -350,7 +352,7 @@ client_new(const char *user)
 	}
 	c = &clients[nclients++];
 	memset(c, 0, sizeof(*c));
-	c->user = user;
+	snprintf(c->user, sizeof(c->user), "%s", user);
 	c->fd = socket(options.to.ss_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
 	if (c->fd < 0)
 		fail("socket");
@@ -470,28 +472,46 @@ leave_many(size_t from, size_t to)
 	printf("left %zu\n", left);
 }
 
+/* The words of a line; "" for those that are missing. */
 static void
-obey(const char *line)
+split(char *line, const char *words[WORDS])
 {
-	char		user[64] = "";
-	size_t		n;
+	char	   *rest;
+
+	for (int i = 0; i < WORDS; i++)
+	{
+		const char *found = strtok_r(i == 0 ? line : NULL, " \n", &rest);
+
+		words[i] = found != NULL ? found : "";
+	}
+}
+
+static void
+obey(char *line)
+{
+	const char *words[WORDS];
+	const char *command;
 	size_t		from;
 	size_t		to;
-	double		seconds;
-	unsigned	times;
+	bool		some;			/* the clients that are meant are there */
 
-	if (sscanf(line, "connect %zu %63s", &n, user) >= 1)
-		connect_many(n, user[0] ? strdup(user) : options.user);
-	else if (sscanf(line, "ask %zu %zu %u", &from, &to, &times) == 3 && from <= to && to <= nclients && times > 0)
-		ask_many(from, to, times, 0);
-	else if (sscanf(line, "run %zu %zu %lf", &from, &to, &seconds) == 3 && from <= to && to <= nclients && seconds > 0)
-		ask_many(from, to, 1, seconds);
-	else if (sscanf(line, "sum %zu %zu", &from, &to) == 2 && from <= to && to <= nclients)
+	split(line, words);
+	command = words[0];
+	from = strtoul(words[1], NULL, 10);
+	to = strtoul(words[2], NULL, 10);
+	some = words[2][0] != '\0' && from <= to && to <= nclients;
+	if (strcmp(command, "connect") == 0)
+		connect_many(from, words[2][0] != '\0' ? words[2] : options.user);
+	else if (some && strcmp(command, "ask") == 0 && strtoul(words[3], NULL, 10) > 0)
+		ask_many(from, to, (uint32_t) strtoul(words[3], NULL, 10), 0);
+	else if (some && strcmp(command, "run") == 0 && strtod(words[3], NULL) > 0)
+		ask_many(from, to, 1, strtod(words[3], NULL));
+	else if (some && strcmp(command, "sum") == 0)
 		sum_of(from, to);
-	else if (sscanf(line, "leave %zu %zu", &from, &to) == 2 && from <= to && to <= nclients)
+	else if (some && strcmp(command, "leave") == 0)
 		leave_many(from, to);
 	else
-		printf("not understood: %s", line);
+		printf("not understood: %s\n", command);
 	fflush(stdout);
 }
 
@@ -573,7 +593,7 @@ main(int argc, char **argv)
 		switch (option)
 		{
 			case 'p':
-				port = atoi(optarg);
+				port = (int) strtol(optarg, NULL, 10);
 				break;
 			case 's':
 				file = optarg;
@@ -591,7 +611,7 @@ main(int argc, char **argv)
 				options.tls = true;
 				break;
 			case 'a':
-				options.at_once = (size_t) atoi(optarg);
+				options.at_once = strtoul(optarg, NULL, 10);
 				break;
 			default:
 				usage();

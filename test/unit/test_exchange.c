@@ -213,6 +213,34 @@ TEST(verdicts_in_skip)
 	ENDS();
 }
 
+/* A Query in a batch that decides what names mean: what stands behind it is another exchange, unless the batch has failed before. */
+TEST(verdicts_behind_query)
+{
+	Script	   *t = start();
+
+	ask(t, "PQ");
+	t->x.names_unsure = true;
+	CHECK(verdict_is(t, "QFPBDEC", ASK_NEXT));
+	CHECK(verdict_is(t, "HSdcf", ASK_FORWARD));
+	CHECK(verdict_is(t, "X", ASK_TERMINATE));
+	check_unknown_types(t);
+	CHECK(!exchange_skips(&t->x));
+	ANSWER("1CZ", "p1 p p2");
+	ENDS();
+
+	t = start();
+	ask(t, "PQ");
+	t->x.names_unsure = true;
+	ANSWER("E", "-2 e1");
+	CHECK(exchange_skips(&t->x));
+	CHECK(verdict_is(t, "QFPBDECHdcf", ASK_IGNORE));
+	CHECK(verdict_is(t, "S", ASK_FORWARD));
+	ask(t, "S");
+	CHECK(!exchange_skips(&t->x));
+	ANSWER("Z", "p3");
+	ENDS();
+}
+
 TEST(verdicts_in_copy)
 {
 	Script	   *t = start();

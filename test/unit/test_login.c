@@ -15,7 +15,8 @@ packet(uint32_t code, Bytes rest)
 {
 	set_u32(packet_room, (uint32_t) (8 + rest.len));
 	set_u32(packet_room + 4, code);
-	memcpy(packet_room + 8, rest.data, rest.len);
+	if (rest.data != NULL)
+		memcpy(packet_room + 8, rest.data, rest.len);
 	return bytes_of(packet_room, 8 + rest.len);
 }
 

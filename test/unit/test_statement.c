@@ -18,7 +18,9 @@ TEST(interned_once)
 	Statement  *a = intern(table, "SELECT 1", &fresh);
 	Statement  *b;
 
-	CHECK(a != NULL && fresh && a->refs == 1 && !a->facts.known);
+	if (!CHECK(a != NULL))
+		return;
+	CHECK(fresh && a->refs == 1 && !a->facts.known);
 	b = intern(table, "SELECT 1", &fresh);
 	CHECK(a == b && !fresh && a->refs == 2);
 	CHECK(bytes_equal_str(statement_text(a), "SELECT 1"));
@@ -54,7 +56,8 @@ TEST(types_of_the_longest_parse)
 	bool		fresh;
 	Statement  *s = statement_intern(table, bytes_str("SELECT 1"), bytes_of(types, sizeof(types)), &fresh);
 
-	CHECK(s != NULL);
+	if (!CHECK(s != NULL))
+		return;
 	CHECK_EQ_INT(statement_types(s).len, sizeof(types));
 	CHECK(bytes_equal_str(statement_text(s), "SELECT 1"));
 	statement_table_destroy(table);

@@ -75,7 +75,7 @@ unit_print_bytes(const char *title, const void *data, size_t len)
 	size_t		i;
 
 	printf("#   %s (%zu bytes): ", title, len);
-	for (i = 0; i < len && i < 256; i++)
+	for (i = 0; p != NULL && i < len && i < 256; i++)
 	{
 		if (p[i] >= 0x20 && p[i] < 0x7f && p[i] != '\\')
 			putchar(p[i]);
@@ -89,7 +89,7 @@ static inline bool
 unit_check_bytes(const void *got, size_t got_len, const void *expected, size_t expected_len,
 				 const char *file, int line, const char *what)
 {
-	if (got_len == expected_len && (got_len == 0 || memcmp(got, expected, got_len) == 0))
+	if (got_len == expected_len && (got_len == 0 || (got != NULL && memcmp(got, expected, got_len) == 0)))
 		return true;
 	unit_failures++;
 	printf("# %s:%d: %s differs\n", file, line, what);

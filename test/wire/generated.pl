@@ -69,8 +69,8 @@ sub something_is_left
 	return "links are not idle: $play->{errors}";
 }
 
-# What PostgreSQL itself says comes at once, or, when it is asked again, perhaps not at all.
-sub patience_for_direct { return $o{repeat} > 1 ? 3000 : max(3000, $ENV{HP_TIMEOUT}); }
+# What PostgreSQL itself says comes at once, or, when it is asked again, perhaps not at all: with many it is this that takes the time.
+sub patience_for_direct { return $o{repeat} > 1 ? 1000 : max(3000, $ENV{HP_TIMEOUT}); }
 
 sub play_direct
 {

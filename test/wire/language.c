@@ -44,7 +44,7 @@ bool
 take_char(Cursor *c, char wanted)
 {
 	skip_space(c);
-	if (c->p >= c->end || *c->p != wanted)
+	if (c->p >= c->end || *c->p != (unsigned char) wanted)
 		return false;
 	c->p++;
 	return true;
@@ -136,11 +136,12 @@ fill_piece(const char *text, Buffer *out)
 static void
 hex_piece(const char *text, Buffer *out)
 {
+	const unsigned char *digits = (const unsigned char *) text;
 	char		ch;
 
-	for (; isxdigit(text[0]) && isxdigit(text[1]); text += 2)
+	for (size_t left = strlen(text); left >= 2 && isxdigit(digits[0]) && isxdigit(digits[1]); left -= 2, digits += 2)
 	{
-		ch = hex_byte((const unsigned char *) text);
+		ch = hex_byte(digits);
 		put(out, &ch, 1);
 	}
 }
@@ -148,7 +149,7 @@ hex_piece(const char *text, Buffer *out)
 static void
 bare_piece(Cursor *c, Buffer *out)
 {
-	char		text[4096];
+	char		text[4096] = "";
 
 	word(c, text, sizeof(text));
 	if (strncmp(text, "fill:", 5) == 0)

@@ -108,13 +108,12 @@ static void
 scram_final(Login *l, const char *password, const char *server_first, Buffer *out)
 {
 	unsigned char client_key[32], stored_key[32], signature[32];
-	char		nonce[256], salt[512], proof[64], without_proof[300];
-	int			iterations;
+	char		nonce[256], salt[512], iterations[12], proof[64], without_proof[300];
 	Buffer		body = {0};
 
-	if (sscanf(server_first, "r=%255[^,],s=%511[^,],i=%d", nonce, salt, &iterations) != 3)
+	if (sscanf(server_first, "r=%255[^,],s=%511[^,],i=%11[0-9]", nonce, salt, iterations) != 3)
 		fail("SCRAM challenge not understood");
-	scram_salt(l, password, salt, iterations);
+	scram_salt(l, password, salt, (int) strtol(iterations, NULL, 10));
 	snprintf(without_proof, sizeof(without_proof), "c=biws,r=%s", nonce);
 	snprintf(l->auth_message, sizeof(l->auth_message), "%s,%s,%s", l->first_bare, server_first, without_proof);
 	hmac(l->salted, "Client Key", client_key);

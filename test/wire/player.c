@@ -349,15 +349,15 @@ read_options(Play *p, int argc, char **argv)
 		else if (is(name, "--setup"))
 			read_target(&p->to_setup, text);
 		else if (is(name, "--repeat"))
-			times = atoi(text);
+			times = (int) strtol(text, NULL, 10);
 		else if (is(name, "--record"))
 			p->record_folder = text;
 		else if (is(name, "--split"))
-			p->split = atoi(text);
+			p->split = (int) strtol(text, NULL, 10);
 		else if (is(name, "--live"))
-			p->live = atoi(text) != 0;
+			p->live = strtol(text, NULL, 10) != 0;
 		else if (is(name, "--stay"))
-			p->replayable = atoi(text) != 0;
+			p->replayable = strtol(text, NULL, 10) != 0;
 		else if (is(name, "--write"))
 			p->last_write = text;
 		else if (is(name, "--ready"))
@@ -365,7 +365,7 @@ read_options(Play *p, int argc, char **argv)
 		else if (is(name, "--ready-query"))
 			p->ready_query = text;
 		else if (is(name, "--timeout"))
-			p->timeout_ms = atol(text);
+			p->timeout_ms = strtol(text, NULL, 10);
 		else
 			usage();
 	}

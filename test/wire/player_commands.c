@@ -51,6 +51,17 @@ put_default(Buffer *body, bool given, const char *name, const char *text)
 	put_string(body, text);
 }
 
+/* "3.2" */
+static void
+read_version(const char *text, int *major, int *minor)
+{
+	char	   *rest;
+
+	*major = (int) strtol(text, &rest, 10);
+	if (*rest == '.')
+		*minor = (int) strtol(rest + 1, NULL, 10);
+}
+
 void
 put_startup_line(Connection *c, Cursor *line)
 {
@@ -64,7 +75,7 @@ put_startup_line(Connection *c, Cursor *line)
 		option(line, name, sizeof(name), &text);
 		if (strcmp(name, "protocol") == 0)
 		{
-			sscanf(text.data, "%d.%d", &major, &minor);
+			read_version(text.data, &major, &minor);
 			continue;
 		}
 		user |= strcmp(name, "user") == 0;

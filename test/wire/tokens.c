@@ -546,7 +546,7 @@ read_options(int argc, char **argv)
 		for (k = 0; numbers[k].name && strcmp(name, numbers[k].name) != 0; k++)
 			;
 		if (numbers[k].name)
-			*numbers[k].place = atol(value);
+			*numbers[k].place = strtol(value, NULL, 10);
 		else if (strcmp(name, "--direct") == 0)
 			read_target(&run.direct, value);
 		else if (strcmp(name, "--through") == 0 && run.through_count < THROUGH_MAX)
