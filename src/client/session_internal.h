@@ -76,7 +76,9 @@ typedef struct ClientSession
 	bool		shadowed;		/* on its link something temporary has the name of something permanent */
 	bool		emptied_behind;	/* a gateway behind its link has lost what the link was bound for */
 	bool		unseen;			/* on its link ran what may have done anything */
-	bool		made_unseen;	/* and may have made something temporary there */
+	bool		made_unseen;	/* and may have made something temporary there … */
+	bool		made_unseen_view;	/* … that runs functions when it is read */
+	uint64		judged_by;		/* generation of the facts that told so last, if they may not have held any more; else 0 */
 	bool		holding_link;	/* the link's reading is held: we do not take its answers */
 	bool		cancelled;		/* the client has asked to cancel what is running */
 	bool		timed_out;		/* query_timeout has cancelled what is running */

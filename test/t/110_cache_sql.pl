@@ -124,8 +124,9 @@ GRANT USAGE ON SCHEMA hyperpool TO outsider, insider; GRANT SELECT ON hyperpool.
 GRANT EXECUTE ON FUNCTION hyperpool.get_cache_entries(), hyperpool.get_stat_queries() TO outsider, insider, app; GRANT USAGE ON SCHEMA hyperpool TO app;
 REVOKE USAGE ON FOREIGN SERVER app FROM PUBLIC; GRANT USAGE ON FOREIGN SERVER app TO app, insider});
 my $texts = qq{SELECT count(*) > 0, bool_and(query = '<insufficient privilege>'), bool_or(query = '$people') FROM hyperpool.cache_entries};
-is($gateway->sql("SET ROLE outsider; $texts"), 't|t|f', 'texts of entries: not without USAGE on the origin');
-is($gateway->sql("SET ROLE insider; $texts"), 't|f|t', 'with it');
+is($gateway->sql("SET ROLE outsider; $texts"), 't|t|f', 'texts of entries: not of others');
+is($gateway->sql("SET ROLE insider; $texts"), 't|t|f', 'nor with USAGE on the origin');
+is($gateway->sql("SET ROLE app; $texts"), 't|f|t', 'but of its own role');
 is($gateway->sql("SET ROLE monitor; $texts"), 't|f|t', 'and for pg_read_all_stats');
 
 # ---- stat_cache ----
@@ -210,6 +211,16 @@ for my $what (q{invalidate('app')}, q{invalidate('app', 'goods')}, 'invalidate()
 	($out, $err) = $gateway->try_sql("SET ROLE insider; SELECT hyperpool.$what");
 	is($err =~ /must be owner/ ? 'owner' : $err, $what =~ /set_rule/ ? 'owner' : '', "who may use it: $what");
 }
+fill();
+is(explained($goods, 'status, entries'), 'hit|1', 'an answer is there');
+$gateway->sql(q{CREATE ROLE steward; CREATE ROLE auditor; GRANT app TO steward; GRANT insider TO auditor; GRANT pg_read_all_stats TO auditor;
+GRANT EXECUTE ON FUNCTION hyperpool.explain_query(text, text) TO app});
+my %told = (app => 'hit|1|f|f', steward => 'hit|1|f|f', auditor => 'hit|1|f|f', insider => 'miss|0|t|t');
+for my $who (sort keys %told)
+{
+	is($gateway->sql("SET ROLE $who; SELECT status, entries, age IS NULL, remaining IS NULL FROM hyperpool.explain_query('app', '$goods')"), $told{$who}, "explain_query: what $who is told of it");
+}
+is($gateway->sql(qq{SET ROLE insider; SELECT query FROM hyperpool.cache_entries WHERE query = '$goods'}), '', 'nor by the view');
 for my $view (qw(rules cache_entries stat_cache stat_queries))
 {
 	($out, $err) = $gateway->try_sql("SET ROLE monitor; SELECT * FROM hyperpool.$view");

@@ -193,6 +193,20 @@ $bound->query('DROP TABLE goods');
 $bound->terminate;
 Cached::learn($gateway);    # that was DDL
 
+# ---- a function makes it, and was itself made a moment ago: what is known of the catalog does not speak of it ----
+Cached::at_origin($gateway, 'CREATE TABLE looks (n int); INSERT INTO looks VALUES (0); CREATE FUNCTION look() RETURNS int LANGUAGE plpgsql AS $$ BEGIN UPDATE looks SET n = n + 1; RETURN n FROM looks; END $$');
+Cached::learn($gateway);
+$bound = $gateway->client;
+$bound->query($_) for 'LISTEN nothing', 'CREATE FUNCTION hide() RETURNS int LANGUAGE plpgsql AS $$ BEGIN CREATE TEMP VIEW goods AS SELECT look() AS id; RETURN 1; END $$', 'SELECT hide()';
+Cached::learn($gateway);
+is((Cached::warm($gateway, $client, 'SELECT n FROM looks'))[1], '0', 'what the temporary view of a function will write');
+is(join('|', Cached::ask($gateway, $bound, 'SELECT id FROM goods')), 'uncacheable|1', 'it is read at the origin');
+is((Cached::ask($gateway, $client, 'SELECT n FROM looks'))[1], '1', 'and what was read before it is gone');
+is((Cached::ask($gateway, $client, 'SELECT count(*) FROM goods'))[1], '10', 'nobody else reads the view');
+$bound->terminate;
+Cached::at_origin($gateway, 'DROP FUNCTION hide(); DROP FUNCTION look(); DROP TABLE looks');
+Cached::learn($gateway);
+
 # ---- too long ----
 is((Cached::ask($gateway, $client, q{SELECT '} . 'x' x 30000 . q{'}))[0], 'oversizedquery', 'a long text');
 is((Cached::ask($gateway, $client, 'SELECT length($1)', 'x' x 30000))[0], 'oversizedquery', 'a long parameter');
