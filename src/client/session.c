@@ -410,8 +410,8 @@ session_fatal(ClientSession *s, Refusal refusal, const char *arg)
 {
 	if (s->state == SESSION_CLOSED)
 		return;
-	/* what is replayed comes in pieces: an error would be read as the rest of a row */
-	if (s->state != SESSION_REPLAYING)
+	/* in the middle of a row an error would be read as its rest */
+	if (s->state != SESSION_REPLAYING && !(s->link && link_is_within_answer(s->link, s)))
 		message_put_refusal(&s->out, "FATAL", refusal, arg);
 	session_close_after_flush(s);
 }
@@ -679,7 +679,7 @@ session_resume(ClientSession *s)
 
 /*
  * The client has closed its side. It may only have said its last word: what was asked in full is answered if that takes no
- * longer than END_WAIT; then it counts as gone and what runs is cancelled.
+ * longer than END_WAIT; then it counts as gone and what runs is cancelled. What it has been answered goes out.
  */
 #define END_WAIT	INT64CONST(1000000)
 
@@ -691,6 +691,8 @@ on_end_of_stream(ClientSession *s)
 		session_set_state(s, SESSION_LEAVING);
 		session_set_timer(s, END_WAIT);
 	}
+	else if (s->inflight == 0 && buffer_len(&s->out) > 0)
+		session_close_after_flush(s);
 	else
 		session_close(s);
 }
@@ -806,6 +808,17 @@ drained(ClientSession *s)
 		session_cache_go_on(s);
 }
 
+/* A socket that is closed over bytes nobody has read resets its connection, and what its client has been sent may be lost with that. A client that goes on and on is not waited for. */
+static void
+read_away(ClientSession *s)
+{
+	for (int rounds = 0; rounds < 8; rounds++)
+	{
+		if (s->source.fd < 0 || transport_read(&s->transport, scratch, SCRATCH_SIZE) <= 0)
+			return;
+	}
+}
+
 static void
 flush_now(ReactorTask *task)
 {
@@ -842,6 +855,7 @@ flush_now(ReactorTask *task)
 	}
 	if (s->closing && buffer_len(&s->out) == 0)
 	{
+		read_away(s);
 		session_close(s);
 		return;
 	}

@@ -573,7 +573,7 @@ local_query(ClientSession *s, const Frame *frame, bool last)
 	QueryFacts *facts;
 	Bytes		text;
 	bool		taken;
-	bool		failed;
+	bool		failed = false;
 
 	if (!message_read_query(frame->body, &text) || text.len > ANALYZE_MAX_TEXT)
 	{
@@ -584,6 +584,8 @@ local_query(ClientSession *s, const Frame *frame, bool last)
 	if (query_begins(s, text, facts, last) || (facts->gateway && session_gateway_run(s, text, false, false, true, &failed)))
 	{
 		session_drop_unnamed(s);
+		if (failed)
+			session_begin_fail(s);
 		return local_sync(s);
 	}
 	if (s->begin)

@@ -14,8 +14,16 @@
 #include "client/session_internal.h"
 
 static bool parse_renamed(ClientSession *s, Statement *statement, bool *done);
+static bool name_for_parse(ClientSession *s, Statement *statement, char buf[LINK_NAME_MAX], Bytes *name, uint32 *number);
 
 /* ---- statements ---- */
+
+/* The link is bound, or will be when its transaction ends: new names are used there as they are, for SQL and protocol to share them. */
+static bool
+names_are_its_own(const ClientSession *s)
+{
+	return s->bound || (s->effects & EFFECT_BIND);
+}
 
 /* The statement of a text; one reference. NULL: no memory. */
 static Statement *
@@ -83,6 +91,16 @@ note_ours(ClientSession *s, AskKind kind, uint32 number)
 	return session_note_ask(s, kind, ASK_FOR_US, number, what);
 }
 
+/* A DEALLOCATE or EXECUTE was parsed here before the client gave the name it speaks of, or took it away: it would now be sent otherwise. */
+static bool
+means_another(const ClientSession *s, Statement *statement)
+{
+	const StatementFacts *facts = analyze_facts(statement, s->safe_encoding);
+
+	return (facts->kind == STATEMENT_DEALLOCATE || facts->kind == STATEMENT_EXECUTE) && facts->target &&
+		(s->renamed_in == s->tail) != (names_get(&s->names, bytes_str(facts->target)) != NULL);
+}
+
 /* The link's unnamed statement is to be this one: sends its Parse if it is not. */
 static bool
 prepare_unnamed(ClientSession *s, Statement *statement)
@@ -90,7 +108,7 @@ prepare_unnamed(ClientSession *s, Statement *statement)
 	bool		done;
 	bool		anew = statement == s->unnamed && s->unnamed_shape.unconfirmed;
 
-	if (link_unnamed(s->link) == statement && !anew)
+	if (link_unnamed(s->link) == statement && !anew && !means_another(s, statement))
 		return true;
 	if (anew)
 		s->unnamed_shape.unconfirmed = false;
@@ -175,18 +193,18 @@ session_prepare_on_link(ClientSession *s, Bytes client_name, Statement *statemen
 }
 
 /*
- * A name this client has not given: the origin shall say that it does not exist, unless the link is bound (then SQL
- * PREPARE may have made it). A name that looks like ours is sent as one that cannot exist.
+ * A name this client has not given: the origin shall say that it does not exist, unless SQL PREPARE may have made it. A name that looks like ours is
+ * sent as one that cannot exist, and nothing is found behind the unnamed one but what this client has put there.
  */
 static bool
 unknown_name(ClientSession *s, Bytes name, Bytes *sent, void **what)
 {
 	*sent = name;
 	*what = NULL;
-	if (s->bound)
+	if (names_are_its_own(s))
 		session_add_effects(s, EFFECTS_OF_THE_UNSEEN);
 	if (name.len == 0)
-		return s->bound || forget_unnamed(s);
+		return s->unnamed_too_long || forget_unnamed(s);
 	if (link_name_is_ours(name))
 	{
 		*what = session_note_make(NOTE_RENAMED, name, NULL, 0);
@@ -219,6 +237,35 @@ resolve_name(ClientSession *s, Bytes name, char buf[LINK_NAME_MAX], Bytes *sent,
 	return prepare_unnamed(s, statement);
 }
 
+/*
+ * A DEALLOCATE under the link's name takes away a statement without text, made for it: that of the client's name stays for others, and need not be on this
+ * link, where it could not be had in a failed transaction, or when its tables have gone.
+ */
+static bool
+prepare_nothing(ClientSession *s, char buf[LINK_NAME_MAX], Bytes *name, uint32 *number)
+{
+	Bytes		none = bytes_of("", 0);
+	Statement  *nothing = statement_of(none, none);
+	bool		ok;
+
+	if (nothing == NULL)
+		return false;
+	ok = name_for_parse(s, nothing, buf, name, number);
+	statement_unref(pools_statements(), nothing);
+	if (!ok)
+		return false;
+	message_put_parse(link_outbound(s->link), *name, none, none);
+	return note_ours(s, ASK_PARSE, *number);
+}
+
+bool
+session_prepare_meant(ClientSession *s, const StatementFacts *facts, Statement *meant, char buf[LINK_NAME_MAX], Bytes *name, uint32 *number)
+{
+	if (facts->kind == STATEMENT_DEALLOCATE)
+		return prepare_nothing(s, buf, name, number);
+	return session_prepare_on_link(s, bytes_str(facts->target), meant, buf, name, number);
+}
+
 /* ---- Parse ---- */
 
 SessionNote *
@@ -249,7 +296,7 @@ parse_renamed(ClientSession *s, Statement *statement, bool *done)
 	*done = false;
 	if (meant == NULL || pool_origin_is_pooled(s->pool))
 		return true;
-	if (!session_prepare_on_link(s, target, meant, buf, &name, &number))
+	if (!session_prepare_meant(s, facts, meant, buf, &name, &number))
 		return false;
 	if (!analyze_rename(statement_text(statement), facts->target, name, &text))
 		return true;
@@ -276,6 +323,7 @@ parse_unnamed(ClientSession *s, const Frame *frame, Statement *statement)
 		statement_unref(pools_statements(), s->unnamed);
 	s->unnamed = statement;
 	s->unnamed_in = s->tail;
+	s->unnamed_too_long = false;
 	memset(&s->unnamed_shape, 0, sizeof(s->unnamed_shape));
 	if (!parse_renamed(s, statement, &done))
 	{
@@ -377,10 +425,12 @@ static SessionStep
 parse_too_long(ClientSession *s, const Frame *frame)
 {
 	session_add_effects(s, EFFECTS_OF_THE_UNSEEN | EFFECT_BIND);
-	if (s->unnamed)
-		statement_unref(pools_statements(), s->unnamed);
-	s->unnamed = NULL;
-	link_set_unnamed(s->link, NULL);
+	if (frame->body.len > 0 && frame->body.data[0] == '\0')
+	{
+		session_drop_unnamed(s);
+		s->unnamed_too_long = true;
+		link_set_unnamed(s->link, NULL);
+	}
 	return session_forward(s, frame, 0);
 }
 
@@ -401,8 +451,7 @@ session_ask_parse(ClientSession *s, const Frame *frame)
 	}
 	if (m.name.len > 0 && names_get(&s->names, m.name))
 		return parse_taken_name(s, &m);
-	/* a bound link has the names of this client alone: they are used there as they are, for SQL EXECUTE and Parse to share them */
-	if (m.name.len > 0 && s->bound)
+	if (m.name.len > 0 && names_are_its_own(s))
 	{
 		session_add_effects(s, EFFECTS_OF_THE_UNSEEN);
 		return session_forward(s, frame, 0);
@@ -454,7 +503,7 @@ note_bound(ClientSession *s, Bytes name)
 		s->tail->stats_row = session_statement_stats(s, statement);
 		session_writes_asked(s, session_statement_proof(s, statement), session_effects_of(s, statement));
 	}
-	else if (s->bound || (s->effects & EFFECT_BIND))
+	else if (names_are_its_own(s))
 		session_writes_asked(s, NULL, EFFECTS_OF_THE_UNSEEN);
 }
 
@@ -557,8 +606,7 @@ SessionStep
 session_ask_close(ClientSession *s, const Frame *frame)
 {
 	NamedMessage m;
-	Statement  *prior;
-	void	   *what;
+	SessionNote *what = NULL;
 
 	if (!frame->last || !message_read_named(frame->body, &m) || m.what == 'P')
 		return session_forward(s, frame, 'P');
@@ -566,16 +614,21 @@ session_ask_close(ClientSession *s, const Frame *frame)
 	{
 		what = s->unnamed ? session_note_unnamed(s) : NULL;
 		s->unnamed = NULL;
+		s->unnamed_too_long = false;
 		link_set_unnamed(s->link, NULL);
 		if (!session_note_ask(s, ASK_CLOSE, ASK_FOR_CLIENT, 0, what))
 			return STEP_GONE;
 		session_send_raw(s, frame);
 		return STEP_TAKEN;
 	}
-	prior = names_take(&s->names, m.name);
-	if (prior == NULL && s->bound)
+	if (names_get(&s->names, m.name))
+	{
+		if ((what = session_note_make(NOTE_CLOSED, m.name, NULL, 0)) == NULL)
+			return STEP_GONE;
+		session_note_takes_name(s, what);
+	}
+	else if (names_are_its_own(s))
 		return session_forward(s, frame, 'S');
-	what = prior ? session_note_make(NOTE_CLOSED, m.name, prior, 0) : NULL;
 	/* during a copy the origin shall refuse it, if that has not failed: it is sent, of nothing */
 	if (session_may_copy(s->effects))
 	{

@@ -27,6 +27,12 @@ typedef struct StatementName
 	Shape		shape;
 } StatementName;
 
+static uint64_t
+hash_of(Bytes name)
+{
+	return digest_of(name_that_counts(name)).lo;
+}
+
 /* The slot of the name, or the free one where it would go. The map has memory and a free slot. */
 static uint32_t
 names_slot(const StatementNames *map, Bytes name, uint64_t hash)
@@ -35,7 +41,7 @@ names_slot(const StatementNames *map, Bytes name, uint64_t hash)
 
 	while (map->names[i].statement != NULL &&
 		   !(map->names[i].hash == hash &&
-			 bytes_equal(bytes_of(map->names[i].name, map->names[i].name_len), name)))
+			 bytes_equal(name_that_counts(bytes_of(map->names[i].name, map->names[i].name_len)), name_that_counts(name))))
 		i = (i + 1) & (map->size - 1);
 	return i;
 }
@@ -45,7 +51,7 @@ names_get(const StatementNames *map, Bytes name)
 {
 	if (map->count == 0)
 		return NULL;
-	return map->names[names_slot(map, name, digest_of(name).lo)].statement;
+	return map->names[names_slot(map, name, hash_of(name))].statement;
 }
 
 /* Makes sure that a free slot remains after one more name: at most three quarters are used. */
@@ -98,7 +104,7 @@ names_put(StatementNames *map, Bytes name, Statement *s)
 		return false;
 	}
 	entry.name_len = name.len;
-	entry.hash = digest_of(name).lo;
+	entry.hash = hash_of(name);
 	entry.statement = s;
 	map->names[names_slot(map, name, entry.hash)] = entry;
 	map->count++;
@@ -136,7 +142,7 @@ names_shape(const StatementNames *map, Bytes name)
 
 	if (map->count == 0)
 		return NULL;
-	entry = &map->names[names_slot(map, name, digest_of(name).lo)];
+	entry = &map->names[names_slot(map, name, hash_of(name))];
 	return entry->statement != NULL ? &entry->shape : NULL;
 }
 
@@ -165,7 +171,7 @@ names_take(StatementNames *map, Bytes name)
 
 	if (map->count == 0)
 		return NULL;
-	i = names_slot(map, name, digest_of(name).lo);
+	i = names_slot(map, name, hash_of(name));
 	s = map->names[i].statement;
 	if (s == NULL)
 		return NULL;

@@ -31,6 +31,15 @@ shapes_differ(const Shape *a, const Shape *b)
 	return a && b && a->known && b->known && !digest_equal(a->digest, b->digest);
 }
 
+/* PostgreSQL looks at no more of a statement's name, in a message neither: longer ones that begin alike are one. */
+#define NAME_THAT_COUNTS	63
+
+static inline Bytes
+name_that_counts(Bytes name)
+{
+	return bytes_of(name.data, name.len < NAME_THAT_COUNTS ? name.len : NAME_THAT_COUNTS);
+}
+
 /* ---- a client's named statements; zeroed memory is an empty map and holds no memory ---- */
 
 typedef struct StatementNames

@@ -460,6 +460,12 @@ note_query(const Exchange *x, LinkNews *news)
 	news->batch_behind = news->at_query && exchange_pending(x, 1) != NULL;
 }
 
+static bool
+passes_piece(const OriginLink *link)
+{
+	return frame_inside(&link->reader) && link->piece_passes;
+}
+
 /* The exchange at the head is over without its end. */
 static void
 lose_head(OriginLink *link, bool behind)
@@ -472,7 +478,7 @@ lose_head(OriginLink *link, bool behind)
 	exchange_drop_all(&e->x, link_on_dropped, e);
 	news.bytes = buffer_view(&link->last_error);
 	news.unsent = link->unheeded || link->sent <= e->starts_at;
-	news.cut = frame_inside(&link->reader) && link->piece_passes;
+	news.cut = passes_piece(link);
 	link->piece_passes = false;
 	link_tell_owner(e, &news);
 	link_exchange_free(e);
@@ -795,6 +801,12 @@ int
 link_origin_pid(const OriginLink *link)
 {
 	return link->target.pooled || link->target.gateway ? 0 : (int) link->origin_pid;
+}
+
+bool
+link_is_within_answer(const OriginLink *link, const void *owner)
+{
+	return link->head && link->head->owner == owner && passes_piece(link);
 }
 
 bool

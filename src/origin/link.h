@@ -123,6 +123,7 @@ struct LinkExchange
 	uint8		reason;			/* the owner's: CacheReason */
 	bool		runs;			/* the owner's: something is executed */
 	bool		unrun;			/* the owner's: refused before anything of it was executed */
+	bool		explained;		/* the owner's: what a Parse in front of its Query had to say was passed on; that the Query misses it is no news */
 	bool		doubtful;		/* the owner's: the gateway behind does not know whether it took effect */
 	bool		again;			/* the owner's: its answer is of no use, it is to be asked again when it has ended */
 	bool		shown;			/* the owner's: its client has been given some of the answer although that was parked: it is not asked again any more */
@@ -257,6 +258,8 @@ extern void link_wear_out(OriginLink *link);
 extern void link_cancel(OriginLink *link);
 
 extern int	link_origin_pid(const OriginLink *link);	/* of its backend; 0: not known */
+/* A message has been passed on to this owner in part: its rest is still to come. */
+extern bool link_is_within_answer(const OriginLink *link, const void *owner);
 extern bool link_to_gateway(const OriginLink *link);	/* the origin is itself a hyperpool */
 extern const char *link_login_user(const OriginLink *link);	/* as whom it was opened */
 extern int	link_row(const OriginLink *link);	/* its row in the links view */

@@ -89,6 +89,14 @@ $gateway->sql("SELECT hyperpool.disconnect($id)");
 ok($clients[4]->is_closed(10), 'one whose query runs');
 is(Gateway::wait_until(sub { $watcher->value(q{SELECT count(*) FROM pg_stat_activity WHERE state = 'active' AND query ~ 'sleep.60' AND pid <> pg_backend_pid()}) }, '0'), '0', 'the query is cancelled');
 is($clients[5]->value('SELECT 9'), '9', 'the others stay');
+# in the middle of a row nothing can be said that would not be read as the row's
+my $within = $gateway->client;
+$id = $gateway->sql('SELECT client_id FROM hyperpool.clients WHERE client_port = ' . $within->{socket}->sockport);
+$within->ask(q{SELECT repeat('x', 50000000)});
+ok(IO::Select->new($within->{socket})->can_read(60), 'a long row is on its way');
+$gateway->sql("SELECT hyperpool.disconnect($id)");
+ok($within->is_closed(20), 'the client is closed');
+like($within->{in}, qr/x\z/, 'and the row ends as it stood');
 my ($out, $err) = $gateway->try_sql(q{SELECT hyperpool.pause_origin('nowhere')});
 like($err, qr/origin "nowhere" does not exist/, 'no such origin');
 $gateway->is_unharmed('afterwards');

@@ -31,7 +31,7 @@ CREATE FUNCTION quiet() RETURNS int LANGUAGE sql VOLATILE AS 'SELECT 7';
 CREATE FUNCTION twice(int) RETURNS int LANGUAGE sql STABLE AS 'SELECT 2 * $1';
 CREATE SEQUENCE numbers;
 });
-$gateway->sql(q{SELECT hyperpool.refresh_catalog('app')});
+$gateway->learn('app');
 is($gateway->sql('SELECT facts, facts_failure IS NULL FROM hyperpool.stat_origins'), 'fresh|t', 'refresh_catalog: the catalog is known');
 
 my $client = $gateway->client;
@@ -149,7 +149,14 @@ is($gateway->sql('SET ROLE outsider; SELECT count(*) > 0, bool_and(query = $$<in
 is($gateway->sql("SET ROLE monitor; SELECT count(*) $price"), '1', 'pg_read_all_stats all');
 
 # ---- invalidate ----
-sub fill { $client->query($_) for $goods, $people, 'SELECT count(*) FROM cheap', 'SELECT 1'; return; }
+# After quiet(), which may have done anything, nothing is kept until the scout has looked.
+sub fill
+{
+	$gateway->wait_for('SELECT facts FROM hyperpool.stat_origins', 'fresh');
+	$client->query($_) for $goods, $people, 'SELECT count(*) FROM cheap', 'SELECT 1';
+	return;
+}
+
 sub stale { at_origin('UPDATE goods SET price = price + 1'); return at_origin($goods); }
 
 fill();
@@ -211,7 +218,7 @@ for my $view (qw(rules cache_entries stat_cache stat_queries))
 
 # ---- rules ----
 # The scout reads the catalog again when an origin has changed, and what was asked meanwhile is not kept.
-sub settle { return $gateway->sql(q{SELECT hyperpool.refresh_catalog('app')}); }
+sub settle { $gateway->learn('app'); return; }
 $gateway->sql(q{SELECT hyperpool.set_rule('app', relation => 'people', cache => false)});
 is(explained($people, 'cacheable, status, reason'), 'f|disabled|a rule excludes what it reads: people', 'a rule turns the cache off for a relation');
 is(answered($people), 'disabled', 'clients meet it at once');
@@ -245,7 +252,7 @@ is($gateway->sql('SELECT origin, kind, schema, name, cache, max_age, writes FROM
 
 # ---- the catalog moves ----
 at_origin('CREATE TABLE later (id int)');
-$gateway->sql(q{SELECT hyperpool.refresh_catalog('app')});
+$gateway->learn('app');
 is(explained('SELECT * FROM later', 'cacheable, relations'), 't|{public.later}', 'refresh_catalog sees a new table');
 
 # ---- the origin is down ----

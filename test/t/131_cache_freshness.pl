@@ -120,6 +120,14 @@ for my $wrong (q{SET hyperpool.cache = 'perhaps'}, q{SET hyperpool.max_age = 'lo
 	like($answer->{error}{C} // '', qr/^(22023|42704)$/, "refused: $wrong");
 }
 is($client->value('SELECT 7'), '7', 'and the session goes on');
+for my $before ([], ['SELECT 7'])
+{
+	my $where = @$before ? 'in a transaction' : 'in one that the origin has not seen yet';
+	$client->query($_) for 'BEGIN', @$before;
+	is($client->query(q{SET hyperpool.cache = 'perhaps'})->{status}, 'E', "refused $where: that has failed");
+	is($client->value('SELECT 7'), '25P02', 'and stays so');
+	is($client->query('COMMIT')->{tags}[0], 'ROLLBACK', 'to its end');
+}
 my $started = $gateway->client(parameters => { options => '-c hyperpool.cache=off' });
 is((Cached::ask($gateway, $started, $read))[0], 'disabled', 'as a startup option');
 $started->query('RESET hyperpool.cache');

@@ -183,8 +183,8 @@ Cached::at_origin($gateway, 'CREATE TABLE busy (i int PRIMARY KEY, v int); INSER
 $gateway->create('busy', q{cache => true, pool_size => 8});
 my $script = PostgreSQL::Test::Utils::tempdir() . '/busy';
 LoginClient::write_file($script, "\\set i :client_id + 1\nUPDATE busy SET v = v + 1 WHERE i = :i;\n");
-my $writers = IPC::Run::start([ 'pgbench', '-n', '-c', 4, '-T', 40, '-f', $script, '-h', '127.0.0.1', '-p', $gateway->{port}, '-U', 'app', 'busy' ], '<', \undef, '>', '/dev/null', '2>', '/dev/null');
-my $facts = $gateway->wait_for(q{SELECT facts FROM hyperpool.stat_origins WHERE origin = 'busy'}, 'fresh', 30);
+my $writers = IPC::Run::start([ 'pgbench', '-n', '-c', 4, '-T', 150, '-f', $script, '-h', '127.0.0.1', '-p', $gateway->{port}, '-U', 'app', 'busy' ], '<', \undef, '>', '/dev/null', '2>', '/dev/null');
+my $facts = $gateway->wait_for(q{SELECT facts FROM hyperpool.stat_origins WHERE origin = 'busy'}, 'fresh', 120);
 is($facts, 'fresh', 'writes without a pause: the catalog is known while they go on');
 ok($writers->pumpable, 'which they do');
 $writers->kill_kill;

@@ -6,6 +6,7 @@ use warnings;
 use FindBin;
 use lib $FindBin::RealBin;
 
+use Cached;
 use Faults qw(nothing_is_left);
 use Gateway;
 use IPC::Run ();
@@ -22,7 +23,7 @@ my $gateway = Gateway->new(options => q{pool_size => 8, cache => true, idle_tran
 	settings => "ssl = on\nssl_cert_file = '$certificates/server.crt'\nssl_key_file = '$certificates/server.key'");
 my $origin = $gateway->{origin};
 $origin->safe_psql('app', "SET ROLE app; $Faults::tables; CREATE TABLE large AS SELECT i, repeat(md5(i::text), 256) AS t FROM generate_series(1, 200) i");
-$gateway->sql(q{SELECT hyperpool.refresh_catalog('app', '60s')});
+$gateway->learn('app');
 my $way = Relay->new($gateway->{port});
 my $descriptors = Faults::other_descriptors($gateway);
 
@@ -74,6 +75,15 @@ $way->tell('resume');
 my $answer = $reader->answer(30);
 is(scalar @{ $answer->{rows} }, 200, 'it has all rows when it reads');
 is(length join('', map { $_->[0] } @{ $answer->{rows} }), 200 * 32 * 256, 'whole ones');
+
+# ---- who says its last word and then reads has its answer whole, where that came from the cache too ----
+my $last = $gateway->client(socket_dir => $gateway->{region}->host);
+is((Cached::warm($gateway, $last, 'SELECT t FROM large'))[0], 'hit', 'a long answer is in the cache');
+$last->ask('SELECT t FROM large');
+shutdown($last->{socket}, 1);
+sleep 0.5;
+is(scalar @{ $last->answer(30)->{rows} }, 200, 'a client closes its sending side and reads its answer later: it has all rows');
+ok($last->is_closed(10), 'and then it is closed');
 
 # ---- gone without a word, in a transaction: what limits it is idle_transaction_timeout ----
 $reader->query('BEGIN');

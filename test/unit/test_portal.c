@@ -21,6 +21,12 @@ intern_number(StatementTable *table, int i)
 	return intern(table, text);
 }
 
+static bool
+is_this(void *arg, Bytes name, const Statement *s)
+{
+	return s == arg && name.len > 0;
+}
+
 TEST(names)
 {
 	size_t		before = mem_used();
@@ -45,6 +51,27 @@ TEST(names)
 	CHECK_EQ_INT(statement_table_count(table), 0);
 	statement_table_destroy(table);
 	CHECK_EQ_INT(mem_used(), before);
+}
+
+/* Longer names that begin alike are one, as in PostgreSQL, which shows it as it was given. */
+TEST(names_beyond_what_counts)
+{
+	StatementTable *table = statement_table_create(0);
+	StatementNames map = {0};
+	uint8_t		name[NAME_THAT_COUNTS + 2];
+	Bytes		long_name = bytes_of(name, sizeof(name));
+	Statement  *a = intern(table, "SELECT 1");
+
+	memset(name, 'x', sizeof(name));
+	CHECK(names_put(&map, long_name, a));
+	CHECK(names_get(&map, bytes_of(name, NAME_THAT_COUNTS)) == a);
+	CHECK(names_get(&map, bytes_of(name, NAME_THAT_COUNTS + 1)) == a);
+	CHECK(names_get(&map, bytes_of(name, NAME_THAT_COUNTS - 1)) == NULL);
+	CHECK_EQ_INT(names_find(&map, is_this, a).len, sizeof(name));
+	CHECK(names_take(&map, bytes_of(name, NAME_THAT_COUNTS)) == a);
+	CHECK_EQ_INT(map.count, 0);
+	statement_unref(table, a);
+	statement_table_destroy(table);
 }
 
 /* Of a name given anew nothing is known, whatever was known of it before, or lay there. */
