@@ -19,6 +19,8 @@
 #define DIGEST_KEY_LEN	16
 #define NO_ROW			(-1)
 
+StaticAssertDecl(CLIENT_FREE == 0, "a row of state 0 is free");
+
 /* How often a reader looks again at a row that is being changed. A writer changes one in well under a microsecond. */
 #define READ_ATTEMPTS	1000
 
@@ -447,6 +449,7 @@ client_row_take(int worker)
 	row->generation = next_generation(row->generation);
 	row->worker = worker;
 	row->connect_time = row->state_since = GetCurrentTimestamp();
+	pg_write_barrier();			/* see is_taken_by */
 	row->state = CLIENT_LOGIN;
 	client_row_end_change(row);
 	explicit_bzero(key, sizeof(key));
@@ -624,6 +627,7 @@ link_row_take(int worker, int origin_slot, int pool_row)
 	row->origin_slot = origin_slot;
 	row->pool_row = pool_row;
 	row->connect_time = row->state_since = GetCurrentTimestamp();
+	pg_write_barrier();			/* see is_taken_by */
 	row->state = 1;				/* the first of LinkState, LINK_CONNECTING */
 	link_row_end_change(row);
 	return row;
@@ -847,6 +851,16 @@ settle(pg_atomic_uint32 *change_count)
 		pg_atomic_write_u32(change_count, n + 1);
 }
 
+/* Other workers take rows meanwhile, maybe one that was ours before: whose it is stands there before it counts as taken. */
+static bool
+is_taken_by(int worker, const volatile uint8 *state, const volatile uint8 *whose)
+{
+	if (*state == 0)
+		return false;
+	pg_read_barrier();
+	return *whose == worker;
+}
+
 static void
 clear_share(PoolShare *share)
 {
@@ -868,7 +882,7 @@ counters_clear_worker(int worker)
 		return;
 	for (int i = 0; i < shared->max_clients; i++)
 	{
-		if (clients[i].state != CLIENT_FREE && clients[i].worker == worker)
+		if (is_taken_by(worker, &clients[i].state, &clients[i].worker))
 		{
 			settle(&clients[i].change_count);
 			client_row_free(&clients[i]);
@@ -880,7 +894,7 @@ counters_clear_worker(int worker)
 	pg_atomic_write_u32(&logins[worker].addresses, 0);
 	for (int i = 0; i < shared->max_links; i++)
 	{
-		if (links[i].state != 0 && links[i].worker == worker)
+		if (is_taken_by(worker, &links[i].state, &links[i].worker))
 		{
 			settle(&links[i].change_count);
 			link_row_free(&links[i]);

@@ -521,23 +521,6 @@ pool_settle_queue(LinkPool *pool)
 	}
 }
 
-/* An ERROR of one session must not leave the pool held: what is left undone is planned, then the ERROR goes on. */
-static void
-pool_settle_guarded(LinkPool *pool)
-{
-	PG_TRY();
-	{
-		pool_settle_queue(pool);
-	}
-	PG_CATCH();
-	{
-		pool->held = false;
-		pool_plan(pool);
-		PG_RE_THROW();
-	}
-	PG_END_TRY();
-}
-
 /*
  * Serves or refuses whoever waits, opens links for the rest. A waiter may return its link or check out again
  * from inside its callback: that only changes the lists, the loop here goes on with them.
@@ -550,7 +533,7 @@ pool_settle(LinkPool *pool)
 	if (pool->waiting > 0)
 	{
 		pool->held = true;
-		pool_settle_guarded(pool);
+		pool_settle_queue(pool);
 		pool->held = false;
 		pool_plan(pool);
 	}
@@ -595,6 +578,17 @@ pool_plan(LinkPool *pool)
 		pool_wake_at(pool, pool->retry_at);
 	else if (pool_usable(pool) + pool_count(pool, PLACE_OPENING) == 0)
 		pool_wake_at(pool, now + POOL_RETRY_US);
+}
+
+/* Whatever a pool was doing was left by longjmp: what is left undone is planned. */
+void
+pools_after_error(void)
+{
+	for (LinkPool *pool = pools.first; pool != NULL; pool = pool->next)
+	{
+		pool->held = false;
+		pool_plan(pool);
+	}
 }
 
 static void
