@@ -214,7 +214,7 @@ is((ask("SELECT hyperpool.drop_credential('far', 'dev')"))[0], '42704', 'once');
 
 # ---- an origin that is itself a gateway, here this one ----
 my $admin = $gateway->safe_psql('postgres', 'SELECT current_user');
-is((ask("SELECT hyperpool.alter_origin('far', allow_trust => true)"))[0], '', 'clients of a trust line may use far');
+is((ask("SELECT hyperpool.alter_origin('far', allow_trust => true, queue_timeout => '15s')"))[0], '', 'clients of a trust line may use far, and wait for a link');
 $gateway->safe_psql('postgres', "SELECT hyperpool.create_origin('tier', 'host=127.0.0.1 port=$port dbname=far user=$admin')");
 is($gateway->safe_psql('postgres', 'SELECT string_agg(name, $$ $$) FROM hyperpool.origins WHERE gateway AND NOT pooled'), 'tier', 'a gateway is recognised');
 
