@@ -52,7 +52,7 @@ look_at_directory(void)
 		ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 						errmsg("hyperpool must be loaded via shared_preload_libraries"),
 						errhint("Add it to shared_preload_libraries and restart the server.")));
-	directory = directory_refresh(directory);
+	directory = directory_refresh_bare(directory);
 }
 
 /* An origin that was dropped a moment ago may still be published: nobody has a right to it. */

@@ -99,7 +99,7 @@ row_end(RowDraft *row)
 void
 statistics_look_at_directory(void)
 {
-	statistics_directory = directory_refresh(statistics_directory);
+	statistics_directory = directory_refresh_bare(statistics_directory);
 }
 
 int

@@ -82,10 +82,12 @@ typedef struct Directory Directory;
 extern Size directory_shmem_size(void);
 extern void directory_shmem_init(void);
 
-/* ---- the reader's side (workers, scout) ---- */
+/* ---- the reader's side (workers, scout, backends) ---- */
 
 /* The current decoded directory: `old` itself if nothing changed, else a fresh one (old is wiped and freed: keep no pointers into it). NULL at first until published. */
 extern Directory *directory_refresh(Directory *old);
+/* The same for who only shows it (backends): passwords and verifiers in it are wiped, and NULL. */
+extern Directory *directory_refresh_bare(Directory *old);
 extern void directory_forget(Directory *d);	/* wipes and frees; NULL is fine */
 extern bool directory_changed(const Directory *mine);	/* one atomic read */
 extern uint64 directory_generation(const Directory *d);

@@ -502,6 +502,32 @@ directory_refresh(Directory *old)
 	return fresh;
 }
 
+/* A text lies in the image, which is this reader's own. */
+static void
+wipe_text(const char **text)
+{
+	if (*text != NULL)
+		explicit_bzero((char *) *text, strlen(*text));
+	*text = NULL;
+}
+
+Directory *
+directory_refresh_bare(Directory *old)
+{
+	Directory  *d = directory_refresh(old);
+
+	if (d == old)
+		return d;
+	for (int i = 0; i < d->ncredentials; i++)
+	{
+		wipe_text(&d->credentials[i].password);
+		wipe_text(&d->credentials[i].sslpassword);
+	}
+	for (int i = 0; i < d->nroles; i++)
+		wipe_text(&d->roles[i].verifier);
+	return d;
+}
+
 bool
 directory_changed(const Directory *mine)
 {

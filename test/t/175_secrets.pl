@@ -83,10 +83,10 @@ sub found
 
 SKIP:
 {
-	skip 'a sanitizer has terabytes of addresses of its own', 9 if $ENV{CHECKER_LOGS};
+	skip 'a sanitizer has terabytes of addresses of its own', 10 if $ENV{CHECKER_LOGS};
 	my ($dumped, $left_out) = mappings($pids{worker});
-	skip 'the memory of a process cannot be read here', 9 unless $dumped && @$dumped && open(my $try, '<', "/proc/$pids{worker}/mem");
-	skip 'the kernel does not tell what a core dump leaves out', 9 unless grep { $_->[2] } @$left_out;
+	skip 'the memory of a process cannot be read here', 10 unless $dumped && @$dumped && open(my $try, '<', "/proc/$pids{worker}/mem");
+	skip 'the kernel does not tell what a core dump leaves out', 10 unless grep { $_->[2] } @$left_out;
 	# that it would be found, were it there
 	is((found($pids{worker}, $left_out, 'origin')->{origin} > 0) ? 'found' : 'not', 'found', 'the password of the origin is published in memory that is left out of core dumps');
 	for my $name (sort keys %pids)
@@ -94,6 +94,13 @@ SKIP:
 		my ($dumped, $left_out) = mappings($pids{$name});
 		is(found($pids{$name}, $dumped, 'client')->{client} + found($pids{$name}, $left_out, 'client')->{client}, 0, "$name: the client's password is nowhere");
 	}
+
+	# ---- a backend that shows what is published ----
+	my $backend = RawClient->new(port => $region->port, user => scalar getpwuid($>), database => 'postgres');
+	$backend->query($_) for 'SELECT * FROM hyperpool.stat_origins', q{SELECT * FROM hyperpool.explain_query('app', 'SELECT 1')};
+	is(found($backend->value('SELECT pg_backend_pid()') =~ s/^\|//r, [ grep { !$_->[2] } @{ (mappings($backend->value('SELECT pg_backend_pid()') =~ s/^\|//r))[0] } ], 'origin')->{origin}, 0,
+		'and a backend that has read the views has no password of an origin');
+	$backend->terminate;
 
 	# ---- what the manager has read and is gone: credentials of all lengths ----
 	my @held = map { "origins-word-4488-gone-" . 'z' x $_ } 1 .. 30;
