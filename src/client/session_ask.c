@@ -689,6 +689,7 @@ first_piece(ClientSession *s, const Frame *frame)
 	if (step == STEP_TAKEN)
 	{
 		s->heard_at = reactor_now(session_reactor);
+		s->flushed = frame->type == MSG_FLUSH;
 		remember_asked(s, frame);
 		step = forward_by_type(s, frame);
 	}
