@@ -218,7 +218,7 @@ tap: stage
 # The oracle with new seeds, for SOAK_SECONDS of each kind of client by each way (some 55 times); SOAK_KINDS picks some, SEED says from where on.
 SOAK_SECONDS ?= 60
 soak: stage
-	@test/tools/as-user env SOAK_SECONDS='$(SOAK_SECONDS)' PROVE_FLAGS='$(or $(PROVE_FLAGS),-v)' $(MAKE) --no-print-directory run-tap PROVE_TESTS=test/soak/wire_generated.pl
+	@test/tools/as-user env SOAK_SECONDS='$(SOAK_SECONDS)' $(MAKE) --no-print-directory run-tap PROVE_FLAGS=-v PROVE_TESTS=test/soak/wire_generated.pl
 
 # What drivers say to PostgreSQL, recorded anew for test/wire/traces.
 traces: stage

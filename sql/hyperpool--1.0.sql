@@ -632,7 +632,7 @@ SELECT
     e.valid
 FROM hyperpool.get_cache_entries() e
     LEFT JOIN pg_catalog.pg_foreign_server s ON s.oid = e.origin_oid;
-COMMENT ON VIEW hyperpool.cache_entries IS 'one row for each entry of the cache; texts for those who may use the origin';
+COMMENT ON VIEW hyperpool.cache_entries IS 'one row for each entry of the cache; texts for the role that asked';
 
 CREATE VIEW hyperpool.stat_cache AS
 SELECT

@@ -134,6 +134,29 @@ database_is_there(void)
 }
 
 /*
+ * Settings that hold whatever the server's or the database's say. Operators and functions are PostgreSQL's own; limits meant for clients do not count; and a
+ * standby takes no serializable transaction, nor would one that is deferrable begin before others have ended.
+ */
+static void
+be_undisturbed(void)
+{
+	static const char *const settings[][2] = {
+		{"search_path", "pg_catalog, pg_temp"},
+		{"default_transaction_isolation", "read committed"},
+		{"statement_timeout", "0"},
+#if PG_VERSION_NUM >= 170000
+		{"transaction_timeout", "0"},
+#endif
+		{"lock_timeout", "0"},
+		{"idle_in_transaction_session_timeout", "0"},
+		{"IntervalStyle", "postgres"},
+	};
+
+	for (size_t i = 0; i < lengthof(settings); i++)
+		SetConfigOption(settings[i][0], settings[i][1], PGC_SUSET, PGC_S_OVERRIDE);
+}
+
+/*
  * The last manager failed to connect, and a process may choose its database once only. So this one looks at the shared
  * catalogs alone until the database is there, then gives way to a manager that connects to it.
  */
@@ -143,6 +166,7 @@ wait_for_database(void)
 	long		pause = FIRST_RETRY_MS;
 
 	BackgroundWorkerInitializeConnection(NULL, NULL, 0);
+	be_undisturbed();
 	if (!database_is_there())
 		ereport(LOG, (errcode(ERRCODE_UNDEFINED_DATABASE),
 					  errmsg("hyperpool waits for database \"%s\"", hyperpool_database),
@@ -164,12 +188,7 @@ connect_database(void)
 		wait_for_database();
 	BackgroundWorkerInitializeConnection(hyperpool_database, NULL, 0);
 	connected = true;
-	/* operators and functions are PostgreSQL's own, whatever the database's settings say; limits meant for clients do not count */
-	SetConfigOption("search_path", "pg_catalog, pg_temp", PGC_SUSET, PGC_S_OVERRIDE);
-	SetConfigOption("statement_timeout", "0", PGC_SUSET, PGC_S_OVERRIDE);
-	SetConfigOption("lock_timeout", "0", PGC_SUSET, PGC_S_OVERRIDE);
-	SetConfigOption("idle_in_transaction_session_timeout", "0", PGC_SUSET, PGC_S_OVERRIDE);
-	SetConfigOption("IntervalStyle", "postgres", PGC_SUSET, PGC_S_OVERRIDE);
+	be_undisturbed();
 }
 
 static void
@@ -184,19 +203,12 @@ watch_catalogs(void)
 
 /* ---- a round: look, publish, tell ---- */
 
-/* Numbers of a slot belong to its origin: a new one begins at zero, and what a dropped one has left is given back. */
+/* Numbers of a slot belong to its origin: a new one begins at zero. */
 static void
 settle_counters(Directory *was, Directory *now)
 {
 	int			i;
 
-	for (i = 0; i < directory_origin_count(was); i++)
-	{
-		const DirectoryOrigin *origin = directory_origin_at(was, i);
-
-		if (directory_origin_by_oid(now, origin->oid) == NULL)
-			pool_rows_forget_origin(origin->oid);
-	}
 	for (i = 0; i < directory_origin_count(now); i++)
 	{
 		const DirectoryOrigin *origin = directory_origin_at(now, i);
@@ -347,7 +359,8 @@ manager_loop(void)
 			last = versions_clock();
 			served = asked;
 		}
-		rest(LOOK_MS);
+		/* in parts: memory for a large cache takes a minute to come, and others are not to wait for it */
+		rest(store_prefault_some() ? 0 : LOOK_MS);
 	}
 }
 
@@ -363,6 +376,5 @@ hyperpool_manager_main(Datum arg)
 	cancel_set_manager_latch(MyLatch);
 	published = directory_refresh(NULL);
 	directory_set_manager(true);
-	store_prefault();
 	manager_loop();
 }

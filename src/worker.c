@@ -250,6 +250,7 @@ guarded(void (*step) (void))
 static void
 end_interrupted(void)
 {
+	pools_after_error();
 	sessions_after_error(links_interrupted());
 	links_after_error();
 }

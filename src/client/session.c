@@ -818,6 +818,17 @@ drained(ClientSession *s)
 		session_cache_go_on(s);
 }
 
+/* A socket that is closed over bytes nobody has read resets its connection, and what its client has been sent may be lost with that. A client that goes on and on is not waited for. */
+static void
+read_away(ClientSession *s)
+{
+	for (int rounds = 0; rounds < 8; rounds++)
+	{
+		if (s->source.fd < 0 || transport_read(&s->transport, scratch, SCRATCH_SIZE) <= 0)
+			return;
+	}
+}
+
 static void
 flush_now(ReactorTask *task)
 {
@@ -854,6 +865,7 @@ flush_now(ReactorTask *task)
 	}
 	if (s->closing && buffer_len(&s->out) == 0)
 	{
+		read_away(s);
 		session_close(s);
 		return;
 	}

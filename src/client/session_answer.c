@@ -127,7 +127,7 @@ wanted_of_note(Wanted *wanted, const SessionNote *note)
 {
 	Bytes		name = bytes_of(note->name, note->name_len);
 
-	if (note->what == NOTE_CLOSED)
+	if (note->what == NOTE_CLOSED || note->what == NOTE_DEALLOCATE)
 		return note->prior && is_wanted(wanted, name, note->prior) ? name : bytes_of(NULL, 0);
 	return names_find(&note->names, is_wanted, wanted);
 }
@@ -212,14 +212,41 @@ heed_loss_behind(ClientSession *s, LinkExchange *e, Bytes code)
 	s->emptied_behind = !s->riding;
 }
 
+static bool
+is_execute(void *arg, const SessionNote *note)
+{
+	return note->what == NOTE_RENAMED;
+}
+
+/*
+ * An EXECUTE as a Query, and the Parse of ours in front of it, behind which is a Sync: where the Parse fails, so does the Query, but the client has asked for
+ * one thing. In a failed transaction the Query says the very words; else what is wrong with the statement is said by the Parse.
+ */
+static bool
+is_said_twice(const ClientSession *s, LinkExchange *e, const LinkNews *news)
+{
+	const Ask  *ask = news->ask;
+
+	if (ask == NULL || e != s->tail)
+		return false;
+	if (ask->kind == ASK_QUERY)
+		return e->explained && ask->note && is_execute(NULL, ask->note);
+	if (ask->kind != ASK_PARSE || ask->whose != ASK_FOR_US || find_note(s, is_execute, NULL) == NULL)
+		return false;
+	e->explained = !bytes_equal_str(message_error_field(news->bytes, 'C'), "25P02");
+	return !e->explained;
+}
+
 static void
 pass_error(ClientSession *s, LinkExchange *e, const LinkNews *news)
 {
 	SessionNote *note = news->ask ? news->ask->note : NULL;
 
-	if (session_ride_hit_by_stray(s, e, news))
+	if (is_said_twice(s, e, news) || session_ride_hit_by_stray(s, e, news))
 		return;
 	session_ride_unpark(s);
+	if (note)
+		note->failed = true;
 	e->unrun = is_refused_unrun(e, news);
 	heed_loss_behind(s, e, message_error_field(news->bytes, 'C'));
 
@@ -253,6 +280,18 @@ bring_unnamed_back(ClientSession *s, SessionNote *note)
 	note->prior = NULL;
 }
 
+/* The client's name was not taken away after all. */
+static void
+give_name_back(ClientSession *s, SessionNote *note)
+{
+	Bytes		name = bytes_of(note->name, note->name_len);
+
+	if (note->prior == NULL || names_get(&s->names, name) || !names_put(&s->names, name, note->prior))
+		return;
+	*names_shape(&s->names, name) = note->shape;
+	note->prior = NULL;
+}
+
 static void
 undo(ClientSession *s, SessionNote *note, LinkOutcome outcome)
 {
@@ -267,8 +306,8 @@ undo(ClientSession *s, SessionNote *note, LinkOutcome outcome)
 				statement_unref(pools_statements(), other);
 			break;
 		case NOTE_CLOSED:
-			if (names_get(&s->names, name) == NULL && names_put(&s->names, name, note->prior))
-				note->prior = NULL;
+		case NOTE_DEALLOCATE:
+			give_name_back(s, note);
 			break;
 		case NOTE_UNNAMED:
 			/* the origin drops the old one before it looks at the new */
@@ -281,7 +320,6 @@ undo(ClientSession *s, SessionNote *note, LinkOutcome outcome)
 			if (note->prior && outcome != OUTCOME_FAILED)
 				bring_unnamed_back(s, note);
 			break;
-		case NOTE_DEALLOCATE:
 		case NOTE_RENAMED:
 		case NOTE_LEARN:
 		case NOTE_COMPARE:
@@ -340,8 +378,6 @@ end_muted(ClientSession *s, LinkExchange *e)
 static void
 fulfil(ClientSession *s, LinkExchange *e, SessionNote *note)
 {
-	Statement  *gone;
-
 	if (note->what == NOTE_LEARN || note->what == NOTE_COMPARE || note->what == NOTE_DESCRIBED)
 	{
 		on_shape(s, e, note);
@@ -355,12 +391,9 @@ fulfil(ClientSession *s, LinkExchange *e, SessionNote *note)
 			names_put_back(&s->names, &note->names, pools_statements());
 		s->emptied = false;
 	}
-	if (note->what != NOTE_DEALLOCATE || e->failed)
-		return;
-	gone = names_take(&s->names, bytes_of(note->name, note->name_len));
-	if (gone)
-		statement_unref(pools_statements(), gone);
-	if (s->link)
+	if (note->what == NOTE_DEALLOCATE && note->failed)
+		give_name_back(s, note);
+	else if (note->what == NOTE_DEALLOCATE && s->link)
 		link_statements_remove(link_statements(s->link), note->number);
 }
 

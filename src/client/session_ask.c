@@ -23,6 +23,8 @@ session_note_make(NoteWhat what, Bytes name, Statement *prior, uint32 number)
 		return NULL;
 	memset(&note->fill, 0, sizeof(note->fill));
 	memset(&note->names, 0, sizeof(note->names));
+	memset(&note->shape, 0, sizeof(note->shape));
+	note->failed = false;
 	note->prior_in = NULL;
 	note->what = what;
 	note->number = number;
@@ -48,6 +50,18 @@ session_free_note(void *note)
 {
 	if (note)
 		session_note_free(note);
+}
+
+void
+session_note_takes_name(ClientSession *s, SessionNote *note)
+{
+	Bytes		name = bytes_of(note->name, note->name_len);
+	const Shape *told = names_shape(&s->names, name);
+
+	if (told == NULL)
+		return;
+	note->shape = *told;
+	note->prior = names_take(&s->names, name);
 }
 
 /* ---- beginning an exchange ---- */
@@ -325,13 +339,13 @@ rename_query(ClientSession *s, Bytes query, const StatementFacts *facts, bool *d
 	char		buf[LINK_NAME_MAX];
 	Bytes		name;
 	uint32		number;
-	void	   *what;
-	bool		behind = s->tail->x.count > 0;
+	SessionNote *what;
+	bool		behind = exchange_is_half_asked(&s->tail->x);
 
 	*done = false;
 	if (statement == NULL || pool_origin_is_pooled(s->pool))
 		return true;
-	if (!session_prepare_on_link(s, target, statement, buf, &name, &number))
+	if (!session_prepare_meant(s, facts, statement, buf, &name, &number))
 		return false;
 	if (!behind && s->tail->x.count > 0 && s->tail->x.phase == EXCHANGE_OPEN)
 	{
@@ -343,6 +357,8 @@ rename_query(ClientSession *s, Bytes query, const StatementFacts *facts, bool *d
 	if (!analyze_rename(query, facts->target, name, &text))
 		return true;
 	what = session_note_make(facts->kind == STATEMENT_DEALLOCATE ? NOTE_DEALLOCATE : NOTE_RENAMED, target, NULL, number);
+	if (what && facts->kind == STATEMENT_DEALLOCATE)
+		session_note_takes_name(s, what);
 	message_put_query(link_outbound(s->link), buffer_view(&text));
 	buffer_free(&text);
 	link_flush(s->link);
@@ -513,6 +529,8 @@ ask_execute(ClientSession *s, const Frame *frame)
 		s->deallocating = NULL;
 	if (what && what->what == NOTE_EMPTIED)
 		take_names(s, what);
+	else if (what)
+		session_note_takes_name(s, what);
 	s->tail->runs = true;
 	session_writes_executed(s, message_read_execute(frame->body, &m) && m.portal.len > 0);
 	if (s->link == NULL || !ask_head(s, frame) || !session_note_ask(s, ASK_EXECUTE, ASK_FOR_CLIENT, 0, what))

@@ -133,7 +133,6 @@ session_scope(ClientSession *s)
 	buffer_put(&bytes, &id.database, sizeof(id.database));
 	buffer_put(&bytes, &origin->oid, sizeof(origin->oid));
 	buffer_put(&bytes, &origin->generation, sizeof(origin->generation));
-	buffer_put(&bytes, &s->role, sizeof(s->role));
 	put_part(&bytes, pool_user(s->pool));
 	for (uint32 i = 0; i < s->settings->count; i++)
 	{
@@ -149,7 +148,7 @@ session_scope(ClientSession *s)
 		buffer_free(&bytes);
 		return 0;
 	}
-	s->scope = store_scope(buffer_view(&bytes));
+	s->scope = store_scope(s->role, buffer_view(&bytes));
 	s->scope_settings = s->settings->id;
 	s->scope_directory = directory;
 	return s->scope;

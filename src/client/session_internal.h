@@ -76,7 +76,9 @@ typedef struct ClientSession
 	bool		shadowed;		/* on its link something temporary has the name of something permanent */
 	bool		emptied_behind;	/* a gateway behind its link has lost what the link was bound for */
 	bool		unseen;			/* on its link ran what may have done anything */
-	bool		made_unseen;	/* and may have made something temporary there */
+	bool		made_unseen;	/* and may have made something temporary there … */
+	bool		made_unseen_view;	/* … that runs functions when it is read */
+	uint64		judged_by;		/* generation of the facts that told so last, if they may not have held any more; else 0 */
 	bool		holding_link;	/* the link's reading is held: we do not take its answers */
 	bool		cancelled;		/* the client has asked to cancel what is running */
 	bool		timed_out;		/* query_timeout has cancelled what is running */
@@ -367,6 +369,8 @@ extern uint32 session_effects_by_proof(const ClientSession *s, uint32 effects, c
  */
 extern bool session_prepare_on_link(ClientSession *s, Bytes client_name, Statement *statement, char buf[LINK_NAME_MAX], Bytes *name,
 									uint32 *number);
+/* The same for what a DEALLOCATE or EXECUTE of `meant` shall name there. */
+extern bool session_prepare_meant(ClientSession *s, const StatementFacts *facts, Statement *meant, char buf[LINK_NAME_MAX], Bytes *name, uint32 *number);
 extern SessionStep session_ask_parse(ClientSession *s, const Frame *frame);
 extern SessionStep session_ask_bind(ClientSession *s, const Frame *frame);
 extern SessionStep session_ask_describe(ClientSession *s, const Frame *frame);
@@ -406,7 +410,7 @@ typedef enum NoteWhat
 	NOTE_NAMED,					/* a Parse gave `name`: take it away */
 	NOTE_CLOSED,				/* a Close took `name` from `prior`: give it back */
 	NOTE_UNNAMED,				/* the unnamed statement was replaced: `prior` comes back if the ask was skipped */
-	NOTE_DEALLOCATE,			/* DEALLOCATE name: if it went well the name is gone */
+	NOTE_DEALLOCATE,			/* DEALLOCATE took `name` from `prior`: if it did not go well, give it back */
 	NOTE_EMPTIED,				/* DEALLOCATE ALL took `names` (and the unnamed `prior`): if it did not go well they come back */
 	NOTE_LEARN,					/* the description is that of the client's own Parse: remember it */
 	NOTE_COMPARE,				/* it is that of a Parse of ours on another link: it must be the remembered one */
@@ -420,6 +424,8 @@ typedef struct SessionNote
 	NoteWhat	what;
 	uint32		number;			/* link statement, for NOTE_RENAMED and NOTE_DEALLOCATE */
 	Statement  *prior;			/* one reference, or NULL; LEARN and DESCRIBED: what is described */
+	Shape		shape;			/* CLOSED and DEALLOCATE: what the client was told of it */
+	bool		failed;			/* DEALLOCATE in a Query: it has, though that is answered in full */
 	LinkExchange *prior_in;		/* NOTE_UNNAMED: the exchange that parsed it; only to be compared */
 	StatementNames names;		/* NOTE_EMPTIED */
 	StoreFill	fill;			/* LEARN and DESCRIBED: the description is to be kept */
@@ -438,6 +444,7 @@ extern SessionNote *session_note_unnamed(ClientSession *s);	/* NOTE_UNNAMED of w
 extern void session_terminate_link(ClientSession *s);	/* passes Terminate on: in a copy the origin itself says what it makes of it */
 extern SessionNote *session_note_make(NoteWhat what, Bytes name, Statement *prior, uint32 number);
 extern void session_note_free(SessionNote *note);
+extern void session_note_takes_name(ClientSession *s, SessionNote *note);	/* CLOSED, DEALLOCATE: the name is gone from now on; it may not have been there */
 extern void session_free_note(void *note);
 
 /* session_settings.c */

@@ -14,6 +14,7 @@
 #include "client/session_internal.h"
 
 static bool parse_renamed(ClientSession *s, Statement *statement, bool *done);
+static bool name_for_parse(ClientSession *s, Statement *statement, char buf[LINK_NAME_MAX], Bytes *name, uint32 *number);
 
 /* ---- statements ---- */
 
@@ -90,6 +91,16 @@ note_ours(ClientSession *s, AskKind kind, uint32 number)
 	return session_note_ask(s, kind, ASK_FOR_US, number, what);
 }
 
+/* A DEALLOCATE or EXECUTE was parsed here before the client gave the name it speaks of, or took it away: it would now be sent otherwise. */
+static bool
+means_another(const ClientSession *s, Statement *statement)
+{
+	const StatementFacts *facts = analyze_facts(statement, s->safe_encoding);
+
+	return (facts->kind == STATEMENT_DEALLOCATE || facts->kind == STATEMENT_EXECUTE) && facts->target &&
+		(s->renamed_in == s->tail) != (names_get(&s->names, bytes_str(facts->target)) != NULL);
+}
+
 /* The link's unnamed statement is to be this one: sends its Parse if it is not. */
 static bool
 prepare_unnamed(ClientSession *s, Statement *statement)
@@ -97,7 +108,7 @@ prepare_unnamed(ClientSession *s, Statement *statement)
 	bool		done;
 	bool		anew = statement == s->unnamed && s->unnamed_shape.unconfirmed;
 
-	if (link_unnamed(s->link) == statement && !anew)
+	if (link_unnamed(s->link) == statement && !anew && !means_another(s, statement))
 		return true;
 	if (anew)
 		s->unnamed_shape.unconfirmed = false;
@@ -226,6 +237,35 @@ resolve_name(ClientSession *s, Bytes name, char buf[LINK_NAME_MAX], Bytes *sent,
 	return prepare_unnamed(s, statement);
 }
 
+/*
+ * A DEALLOCATE under the link's name takes away a statement without text, made for it: that of the client's name stays for others, and need not be on this
+ * link, where it could not be had in a failed transaction, or when its tables have gone.
+ */
+static bool
+prepare_nothing(ClientSession *s, char buf[LINK_NAME_MAX], Bytes *name, uint32 *number)
+{
+	Bytes		none = bytes_of("", 0);
+	Statement  *nothing = statement_of(none, none);
+	bool		ok;
+
+	if (nothing == NULL)
+		return false;
+	ok = name_for_parse(s, nothing, buf, name, number);
+	statement_unref(pools_statements(), nothing);
+	if (!ok)
+		return false;
+	message_put_parse(link_outbound(s->link), *name, none, none);
+	return note_ours(s, ASK_PARSE, *number);
+}
+
+bool
+session_prepare_meant(ClientSession *s, const StatementFacts *facts, Statement *meant, char buf[LINK_NAME_MAX], Bytes *name, uint32 *number)
+{
+	if (facts->kind == STATEMENT_DEALLOCATE)
+		return prepare_nothing(s, buf, name, number);
+	return session_prepare_on_link(s, bytes_str(facts->target), meant, buf, name, number);
+}
+
 /* ---- Parse ---- */
 
 SessionNote *
@@ -256,7 +296,7 @@ parse_renamed(ClientSession *s, Statement *statement, bool *done)
 	*done = false;
 	if (meant == NULL || pool_origin_is_pooled(s->pool))
 		return true;
-	if (!session_prepare_on_link(s, target, meant, buf, &name, &number))
+	if (!session_prepare_meant(s, facts, meant, buf, &name, &number))
 		return false;
 	if (!analyze_rename(statement_text(statement), facts->target, name, &text))
 		return true;
@@ -566,8 +606,7 @@ SessionStep
 session_ask_close(ClientSession *s, const Frame *frame)
 {
 	NamedMessage m;
-	Statement  *prior;
-	void	   *what;
+	SessionNote *what = NULL;
 
 	if (!frame->last || !message_read_named(frame->body, &m) || m.what == 'P')
 		return session_forward(s, frame, 'P');
@@ -582,10 +621,14 @@ session_ask_close(ClientSession *s, const Frame *frame)
 		session_send_raw(s, frame);
 		return STEP_TAKEN;
 	}
-	prior = names_take(&s->names, m.name);
-	if (prior == NULL && names_are_its_own(s))
+	if (names_get(&s->names, m.name))
+	{
+		if ((what = session_note_make(NOTE_CLOSED, m.name, NULL, 0)) == NULL)
+			return STEP_GONE;
+		session_note_takes_name(s, what);
+	}
+	else if (names_are_its_own(s))
 		return session_forward(s, frame, 'S');
-	what = prior ? session_note_make(NOTE_CLOSED, m.name, prior, 0) : NULL;
 	/* during a copy the origin shall refuse it, if that has not failed: it is sent, of nothing */
 	if (session_may_copy(s->effects))
 	{

@@ -105,18 +105,28 @@ note_temporary(ClientSession *s, const Proof *proof)
 		s->shadowed = true;
 }
 
-/* What it had made may have been given such a name since (ALTER TABLE RENAME or INHERIT, a view of it), or something permanent that name. */
+/* Without its text saying so, on a link that stays. (Of any other it is gone before the next transaction.) */
+static bool
+may_have_made(const ClientSession *s, bool unseen)
+{
+	return s->bound && (unseen || s->judged_by != 0);
+}
+
+/*
+ * What it had made may have been given such a name since (ALTER TABLE RENAME or INHERIT, a view of it), or something permanent that name; or a function has made a view, and whoever
+ * reads that runs what it is made of.
+ */
 static bool
 may_be_shadowed(const ClientSession *s)
 {
-	return s->shadowed || (s->temp_since != 0 && (s->unseen || s->temp_since != facts_generation(pool_origin_slot(s->pool))));
+	return s->shadowed || may_have_made(s, s->made_unseen_view) || (s->temp_since != 0 && (s->unseen || s->temp_since != facts_generation(pool_origin_slot(s->pool))));
 }
 
 /* It writes certain relations, if what is known of the catalog is true: no function can have put something temporary before them. */
 static bool
 is_told(const ClientSession *s, const Proof *proof)
 {
-	return proof != NULL && proof->writes == WRITES_RELATIONS && !may_be_shadowed(s) && !(s->bound && s->made_unseen) && session_proof_is_current(s, proof);
+	return proof != NULL && proof->writes == WRITES_RELATIONS && !may_be_shadowed(s) && !may_have_made(s, s->made_unseen) && session_proof_is_current(s, proof);
 }
 
 /* What is known of the catalog counts only while the scout looks after it. */
@@ -135,8 +145,8 @@ writes_what(const ClientSession *s, const Proof *proof, uint32 effects)
 void
 session_writes_leave_link(ClientSession *s)
 {
-	s->shadowed = s->unseen = s->made_unseen = false;
-	s->temp_since = 0;
+	s->shadowed = s->unseen = s->made_unseen = s->made_unseen_view = false;
+	s->temp_since = s->judged_by = 0;
 }
 
 /* What is made without a schema is made there. */
@@ -146,6 +156,37 @@ makes_in_temp(const ClientSession *s)
 	const char *path = settings_get(s->settings, "search_path");
 
 	return path != NULL && strstr(path, "pg_temp") != NULL;
+}
+
+/* It may have done anything, in functions that may have been made since the catalog was looked at. */
+static void
+note_unseen(ClientSession *s, const Proof *proof)
+{
+	bool		in_temp = makes_in_temp(s);
+
+	s->unseen = true;
+	s->made_unseen |= proof == NULL || proof->makes_unseen || in_temp;
+	s->made_unseen_view |= proof == NULL || proof->makes_unseen_view || in_temp;
+	if (s->judged_by == 0 && session_facts_state(s) != FACTS_FRESH)
+		s->judged_by = facts_generation(pool_origin_slot(s->pool));
+}
+
+/* The catalog has been looked at. If it was not what it was judged by, what is there now may have been there then. */
+static void
+judge_unseen(ClientSession *s)
+{
+	int			slot = pool_origin_slot(s->pool);
+
+	if (s->judged_by == 0 || session_facts_state(s) != FACTS_FRESH)
+		return;
+	if (s->judged_by != facts_generation(slot))
+	{
+		const Facts *facts = facts_of(slot, pool_origin_oid(s->pool));
+
+		s->made_unseen |= proof_knows_maker(facts, PROOF_TEMP_FUNCTION);
+		s->made_unseen_view |= proof_knows_maker(facts, PROOF_TEMP_VIEW_FUNCTION);
+	}
+	s->judged_by = 0;
 }
 
 static bool
@@ -170,10 +211,11 @@ session_writes_asked(ClientSession *s, const Proof *proof, uint32 effects)
 	WritesWhat	what;
 	int			before;
 
+	judge_unseen(s);
 	note_temporary(s, proof);
 	what = writes_what(s, proof, effects);
-	s->unseen |= what == WRITES_ANYTHING;
-	s->made_unseen |= what == WRITES_ANYTHING && (proof == NULL || proof->makes_unseen || makes_in_temp(s));
+	if (what == WRITES_ANYTHING)
+		note_unseen(s, proof);
 	if (what != WRITES_NOTHING && s->writes == NULL && (s->writes = mem_zalloc(sizeof(SessionWrites))) == NULL)
 	{
 		/* nothing may be sent that is not accounted for */
@@ -222,7 +264,7 @@ session_writes_flush(const ClientSession *s)
 
 /* ---- ended ---- */
 
-/* DDL, perhaps: what is known of the catalog is of before. Functions and triggers can do that too. */
+/* DDL, perhaps: what is known of the catalog is of before. Functions and triggers can do that too, and such as it has got since the write was asked. */
 static void
 suspect_catalog(ClientSession *s, const SessionWrites *w)
 {
@@ -272,9 +314,12 @@ session_writes_ended(ClientSession *s, const LinkExchange *e)
 		suspect_catalog(s, w);
 	if (status == TX_IDLE)
 	{
-		/* DDL may have made it reach further than was known when it was asked */
+		/* DDL may have made it reach further than was known when it was asked, and be DDL itself */
 		if (!w->anything && (w->generation != facts_generation(pool_origin_slot(s->pool)) || session_facts_state(s) != FACTS_FRESH))
+		{
+			suspect_catalog(s, w);
 			session_catalog_moved(s);
+		}
 		if (w->record == 0)
 			raise_set(s);
 		if (s->inflight > 0)

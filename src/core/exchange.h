@@ -130,6 +130,8 @@ typedef enum AnswerVerdict
  */
 extern AnswerVerdict exchange_answered(Exchange *x, uint8_t type, uint8_t status, Ask *out, bool *answered,
 									   void (*dropped) (void *arg, const Ask *ask), void *arg);
+/* The ask that has i others before it, or NULL. */
+extern const Ask *exchange_pending(const Exchange *x, uint32_t i);
 /* If the oldest ask is one to be made, takes it off into *out: the caller makes its answer now. */
 extern bool exchange_made(Exchange *x, Ask *out);
 /* The origin waits for copy data, as far as we have heard, and the client has not ended it. */
@@ -163,6 +165,13 @@ static inline bool
 exchange_wants_mark(const Exchange *x)
 {
 	return exchange_is_unsure(x) && !(x->in_doubt && x->copies_again);
+}
+
+/* The newest ask is no Sync: if it fails, or one before it, what is asked next is ignored. */
+static inline bool
+exchange_is_half_asked(const Exchange *x)
+{
+	return x->count > 0 && exchange_pending(x, x->count - 1)->kind != ASK_SYNC;
 }
 
 /* The origin ignores all up to the Sync, which has not been asked yet. */
@@ -203,8 +212,6 @@ exchange_end_without_sync(Exchange *x)
 		x->phase = EXCHANGE_DONE;
 }
 
-/* The ask that has i others before it, or NULL. */
-extern const Ask *exchange_pending(const Exchange *x, uint32_t i);
 /* Drops every ask (the link was lost or the client gave up), newest first. */
 extern void exchange_drop_all(Exchange *x, void (*dropped) (void *arg, const Ask *ask), void *arg);
 /* Nothing is owed but the exchange is open: the client's turn. */

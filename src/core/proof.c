@@ -581,17 +581,21 @@ draw_unknown(Drawing *d)
 
 /* ---- the verdict ---- */
 
-/* Functions that speak of temporary things, wherever any function may run. */
-static bool
-makes_unseen(const Drawing *d)
+bool
+proof_knows_maker(const Facts *facts, const char *maker)
 {
 	uint32_t	first;
 
+	return facts == NULL || facts_find(facts, SECTION_FUNCTIONS, bytes_of(NULL, 0), bytes_str(maker), &first) > 0;
+}
+
+/* Functions that speak of temporary things, wherever any function may run. */
+static bool
+makes_unseen(const Drawing *d, const char *maker)
+{
 	if (!d->writes_anything)
 		return false;
-	if (d->facts == NULL || is_unseen(d->statement) || (text_flags(d->statement) & TEXT_TEMPORARY) != 0)
-		return true;
-	return facts_find(d->facts, SECTION_FUNCTIONS, bytes_of(NULL, 0), bytes_str(PROOF_TEMP_FUNCTION), &first) > 0;
+	return is_unseen(d->statement) || (text_flags(d->statement) & TEXT_TEMPORARY) != 0 || proof_knows_maker(d->facts, maker);
 }
 
 /* A read that does more to its session than a read: a function did it, and its name should have told. */
@@ -693,7 +697,8 @@ proof_draw(const Facts *facts, const StatementFacts *statement, const CacheRule 
 		conclude_reads(&d);
 	conclude_writes(&d);
 	proof->clean = is_clean(&d);
-	proof->makes_unseen = makes_unseen(&d);
+	proof->makes_unseen = makes_unseen(&d, PROOF_TEMP_FUNCTION);
+	proof->makes_unseen_view = makes_unseen(&d, PROOF_TEMP_VIEW_FUNCTION);
 	/* a relation that nobody has seen yet may be a view */
 	proof->dirties = d.dirties || (d.writes_anything && statement->kind == STATEMENT_READ);
 }

@@ -50,7 +50,8 @@ typedef struct DatabaseSlots
 
 #define PROOF_SLOT_GLOBAL	0	/* host/versions' SLOT_GLOBAL */
 #define PROOF_EVENT_FUNCTION	""	/* schema and name of a function that whoever writes the catalog calls: no other has none */
-#define PROOF_TEMP_FUNCTION		" " /* name, in that schema, of one that is there if some function may make something temporary */
+#define PROOF_TEMP_FUNCTION		" " /* name, in that schema, of one that is there if some function may make something temporary … */
+#define PROOF_TEMP_VIEW_FUNCTION	"  " /* … and of one that is there if that may be a view, or what else runs functions when it is read */
 
 /* ---- the draft ---- */
 
@@ -82,6 +83,8 @@ extern const Facts *proof_facts(const void *image, size_t size);
  */
 #define CULPRIT_SIZE	128
 extern void proof_draw(const Facts *facts, const StatementFacts *statement, const CacheRule *rules, int nrules, Proof *proof, char culprit[CULPRIT_SIZE]);
+/* Is there one of the functions PROOF_TEMP_…? Of an unknown catalog: there may be. */
+extern bool proof_knows_maker(const Facts *facts, const char *maker);
 
 typedef struct FactsRelation
 {

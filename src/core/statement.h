@@ -181,7 +181,8 @@ typedef struct Proof
 	bool		clean;			/* what it writes has no trigger, rule or function that could leave session state behind */
 	bool		makes_temp;		/* a temporary table, view or type */
 	bool		shadows;		/* it has the name of something permanent, which stands for the temporary one in what this session says from now on */
-	bool		makes_unseen;	/* it may make something temporary of which its text does not tell */
+	bool		makes_unseen;	/* it may make something temporary of which its text does not tell … */
+	bool		makes_unseen_view;	/* … and which runs functions when it is read: a view, a domain */
 	bool		dirties;		/* it may run what does, though that does not stand in its text: behind a view, a policy, an operator, a cast */
 	uint8_t		nreads;
 	uint8_t		nwritten;

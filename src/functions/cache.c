@@ -29,6 +29,7 @@
 #include "host/cancel.h"
 #include "host/counters.h"
 #include "host/store.h"
+#include "host/text.h"
 #include "host/versions.h"
 
 #define NAP_MS			20		/* between two looks whether the scout is done: nobody signals a backend */
@@ -336,7 +337,7 @@ raise_failure(const DirectoryOrigin *origin)
 	facts_get_failure(origin->slot, failure, sizeof(failure));
 	if (failure[0] != '\0')
 		ereport(ERROR, (errcode(ERRCODE_FDW_ERROR), errmsg("the catalog of origin \"%s\" could not be read", origin->name),
-						errdetail_internal("%s", failure),
+						errdetail_internal("%s", text_clean(failure)),
 						errhint("hyperpool.check_origin tells whether the origin can be reached.")));
 }
 

@@ -2,15 +2,19 @@
  * functions/cache_explain.c - why a text is answered from the cache, or not.      floor 8
  *
  * Answers: explain_query(origin, query): what the gateway would make of this text now, by the same analysis, facts and rules as a worker.
- * What hangs on one session (a transaction, its settings, bound state) or on values of parameters is not known here.
+ * What hangs on one session (a transaction, its settings, bound state) or on values of parameters is not known here. Of answers that are there only those count whose
+ * role the caller has, or any for pg_read_all_stats: whether somebody else has asked this is not told.
  *
  * Owns nothing. Never: sends the text anywhere, looks at an answer.
  */
 #include "postgres.h"
 
+#include "catalog/pg_authid.h"
 #include "catalog/pg_type.h"
 #include "fmgr.h"
 #include "funcapi.h"
+#include "miscadmin.h"
+#include "utils/acl.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/timestamp.h"
@@ -19,6 +23,7 @@
 #include "functions/cache_internal.h"
 #include "host/analyze.h"
 #include "host/store.h"
+#include "host/text.h"
 #include "host/versions.h"
 
 #define COLUMNS			11
@@ -41,6 +46,7 @@ typedef struct Explanation
 	CacheReason reason;
 	int64		max_age;		/* microseconds */
 	int64		now;
+	bool		all_entries;	/* else those of the caller's roles */
 	int64		entries;		/* that hold */
 	int64		youngest;		/* its birth; 0 = none */
 } Explanation;
@@ -79,6 +85,12 @@ find_max_age(const Explanation *e)
 }
 
 static bool
+may_be_told(const Explanation *e, uint32 scope)
+{
+	return e->all_entries || has_privs_of_role(GetUserId(), store_scope_role(scope));
+}
+
+static bool
 visit_entry(void *arg, const StoreEntryInfo *info, Bytes key)
 {
 	Explanation *e = arg;
@@ -86,7 +98,7 @@ visit_entry(void *arg, const StoreEntryInfo *info, Bytes key)
 
 	if (info->origin != e->origin->oid || !info->valid || !cachekey_read(key, &view))
 		return true;
-	if (view.form != CACHE_ROWS || !bytes_equal(view.text, e->text))
+	if (view.form != CACHE_ROWS || !bytes_equal(view.text, e->text) || !may_be_told(e, view.scope))
 		return true;
 	e->entries++;
 	e->youngest = Max(e->youngest, info->born);
@@ -105,6 +117,7 @@ explain(Explanation *e)
 	e->reason = find_reason(e);
 	e->max_age = find_max_age(e);
 	e->now = versions_clock();
+	e->all_entries = has_privs_of_role(GetUserId(), ROLE_PG_READ_ALL_STATS);
 	if (store_enabled())
 		store_walk(visit_entry, e);
 }
@@ -122,7 +135,7 @@ text_array(ArrayBuildState *names)
 static ArrayBuildState *
 add_name(ArrayBuildState *names, const char *name)
 {
-	return accumArrayResult(names, CStringGetTextDatum(name), false, TEXTOID, CurrentMemoryContext);
+	return accumArrayResult(names, CStringGetTextDatum(text_clean(name)), false, TEXTOID, CurrentMemoryContext);
 }
 
 static Datum
@@ -244,7 +257,7 @@ make_row(const Explanation *e, TupleDesc columns)
 	bool		nulls[COLUMNS] = {false};
 
 	values[0] = BoolGetDatum(e->reason == REASON_CACHEABLE);
-	values[1] = CStringGetTextDatum(words_of(e));
+	values[1] = CStringGetTextDatum(text_clean(words_of(e)));
 	values[2] = CStringGetTextDatum(cache_status_name(status_of(e)));
 	values[3] = relations_read(e);
 	values[4] = functions_at_fault(e);

@@ -27,6 +27,7 @@
 #include "host/cancel.h"
 #include "host/directory.h"
 #include "host/options.h"
+#include "host/text.h"
 #include "origin/probe.h"
 
 #define PUBLICATION_MS	2000	/* how long a commit waits until the workers have been told */
@@ -202,8 +203,8 @@ set_target(ProbeTarget *target, const ForeignServer *server, List *mapping)
 static void
 raise_failure(const ProbeResult *result)
 {
-	ereport(ERROR, (errcode(result->sqlstate), errmsg("%s", result->message),
-					result->detail != NULL ? errdetail_internal("%s", result->detail) : 0,
+	ereport(ERROR, (errcode(result->sqlstate), errmsg("%s", text_clean(result->message)),
+					result->detail != NULL ? errdetail_internal("%s", text_clean(result->detail)) : 0,
 					result->hint != NULL ? errhint("%s", result->hint) : 0,
 					errhidestmt(true), errhidecontext(true)));
 }
@@ -411,7 +412,7 @@ put_step(ReturnSetInfo *rsinfo, const ProbeResult *result, ProbeStep step)
 	values[1] = Float8GetDatum(result->milliseconds[step]);
 	values[2] = BoolGetDatum(!failed);
 	nulls[3] = note == NULL;
-	values[3] = note != NULL ? CStringGetTextDatum(note) : (Datum) 0;
+	values[3] = note != NULL ? CStringGetTextDatum(text_clean(note)) : (Datum) 0;
 	tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, values, nulls);
 }
 

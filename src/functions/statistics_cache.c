@@ -2,14 +2,13 @@
  * functions/statistics_cache.c - the views of the cache.
  *
  * Answers: what lies in the cache, how well does it do, which texts does it serve or not, and why? A set-returning function for each of cache_entries, stat_cache
- * and stat_queries. Texts hold what users wrote: those of entries are for who may use the origin, those of stat_queries for their own role, both for
+ * and stat_queries. Texts hold what users wrote: they are for their own role (and who has it), and for
  * pg_read_all_stats; others see that there is one. Values of parameters are shown to nobody.
  * Owns nothing. Never: shows an answer; holds a lock while it builds rows.
  */
 #include "postgres.h"
 
 #include "catalog/pg_authid.h"
-#include "catalog/pg_foreign_server.h"
 #include "core/cachekey.h"
 #include "fmgr.h"
 #include "functions/statistics_internal.h"
@@ -24,7 +23,6 @@
 #include "utils/builtins.h"
 #include "utils/json.h"
 #include "utils/memutils.h"
-#include "utils/syscache.h"
 #include "utils/timestamp.h"
 
 #define HIDDEN		"<insufficient privilege>"	/* as in pg_stat_statements */
@@ -45,17 +43,10 @@ sees_all_texts(void)
 	return has_privs_of_role(GetUserId(), ROLE_PG_READ_ALL_STATS);
 }
 
-/* USAGE on the origin. An entry may outlive its origin: then nobody has it. */
 static bool
-may_use(Oid origin)
+may_see(bool all_texts, Oid role)
 {
-	if (!SearchSysCacheExists1(FOREIGNSERVEROID, ObjectIdGetDatum(origin)))
-		return false;
-#if PG_VERSION_NUM >= 160000
-	return object_aclcheck(ForeignServerRelationId, origin, GetUserId(), ACL_USAGE) == ACLCHECK_OK;
-#else
-	return pg_foreign_server_aclcheck(origin, GetUserId(), ACL_USAGE) == ACLCHECK_OK;
-#endif
+	return all_texts || has_privs_of_role(GetUserId(), role);
 }
 
 static Datum
@@ -74,23 +65,8 @@ typedef struct EntriesWalk
 	RowDraft	row;
 	int64		now;
 	bool		all_texts;
-	Oid			origin;			/* whose right was looked up last */
-	bool		may_use;
 	MemoryContext context;		/* of one row */
 } EntriesWalk;
-
-static bool
-may_see(EntriesWalk *walk, Oid origin)
-{
-	if (walk->all_texts)
-		return true;
-	if (walk->origin != origin)
-	{
-		walk->origin = origin;
-		walk->may_use = may_use(origin);
-	}
-	return walk->may_use;
-}
 
 static void
 put_entry(EntriesWalk *walk, const StoreEntryInfo *info, const CacheKeyView *key)
@@ -98,7 +74,7 @@ put_entry(EntriesWalk *walk, const StoreEntryInfo *info, const CacheKeyView *key
 	RowDraft   *row = &walk->row;
 
 	row_put_oid(row, info->origin);
-	row_put_text(row, may_see(walk, info->origin) ? pnstrdup((const char *) key->text.data, key->text.len) : HIDDEN);
+	row_put_text(row, may_see(walk->all_texts, store_scope_role(key->scope)) ? pnstrdup((const char *) key->text.data, key->text.len) : HIDDEN);
 	row_put_text(row, key->form == CACHE_DESCRIPTION ? "description" : "rows");
 	row_put(row, Int64GetDatum((int64) info->len));
 	row_put(row, Int64GetDatum((int64) info->occupied));
@@ -240,7 +216,7 @@ hyperpool_stat_queries(PG_FUNCTION_ARGS)
 
 		CHECK_FOR_INTERRUPTS();
 		if (querystats_read(i, &q))
-			put_query(&row, &q, all_texts || q.role == GetUserId());
+			put_query(&row, &q, may_see(all_texts, q.role));
 	}
 	return (Datum) 0;
 }

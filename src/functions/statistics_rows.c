@@ -8,12 +8,12 @@
 
 #include "fmgr.h"
 #include "funcapi.h"
-#include "mb/pg_wchar.h"
 #include "utils/builtins.h"
 #include "utils/tuplestore.h"
 
 #include "functions/statistics_internal.h"
 #include "host/counters.h"
+#include "host/text.h"
 
 Directory  *statistics_directory = NULL;
 
@@ -71,25 +71,11 @@ row_put_oid(RowDraft *row, Oid oid)
 		row_put_null(row);
 }
 
-/* Text that a client or an origin has a hand in: whatever this database cannot hold is shown as question marks. */
+/* Text that a client or an origin has a hand in. */
 void
 row_put_text(RowDraft *row, const char *s)
 {
-	int			len = strlen(s);
-	char	   *clean;
-
-	if (pg_verify_mbstr(GetDatabaseEncoding(), s, len, true))
-	{
-		row_put(row, PointerGetDatum(cstring_to_text_with_len(s, len)));
-		return;
-	}
-	clean = pstrdup(s);
-	for (char *p = clean; *p; p++)
-	{
-		if (IS_HIGHBIT_SET(*p))
-			*p = '?';
-	}
-	row_put(row, CStringGetTextDatum(clean));
+	row_put(row, CStringGetTextDatum(text_clean(s)));
 }
 
 void

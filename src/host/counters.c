@@ -19,6 +19,8 @@
 #define DIGEST_KEY_LEN	16
 #define NO_ROW			(-1)
 
+StaticAssertDecl(CLIENT_FREE == 0, "a row of state 0 is free");
+
 /* How often a reader looks again at a row that is being changed. A writer changes one in well under a microsecond. */
 #define READ_ATTEMPTS	1000
 
@@ -447,6 +449,7 @@ client_row_take(int worker)
 	row->generation = next_generation(row->generation);
 	row->worker = worker;
 	row->connect_time = row->state_since = GetCurrentTimestamp();
+	pg_write_barrier();			/* see is_taken_by */
 	row->state = CLIENT_LOGIN;
 	client_row_end_change(row);
 	explicit_bzero(key, sizeof(key));
@@ -624,6 +627,7 @@ link_row_take(int worker, int origin_slot, int pool_row)
 	row->origin_slot = origin_slot;
 	row->pool_row = pool_row;
 	row->connect_time = row->state_since = GetCurrentTimestamp();
+	pg_write_barrier();			/* see is_taken_by */
 	row->state = 1;				/* the first of LinkState, LINK_CONNECTING */
 	link_row_end_change(row);
 	return row;
@@ -688,70 +692,36 @@ make_pool_row(PoolRow *row, int origin_slot, Oid origin_oid, const char *user)
 	row->used = true;
 }
 
-int
-pool_row_of(int origin_slot, Oid origin_oid, const char *user)
-{
-	int			found = -1;
-	int			unused = -1;
-
-	LWLockAcquire(&shared->pools_lock, LW_EXCLUSIVE);
-	for (int i = 0; i < shared->max_pools && found < 0; i++)
-	{
-		if (pool_row_is(&pools[i], origin_oid, user))
-			found = i;
-		else if (!pools[i].used && unused < 0)
-			unused = i;
-	}
-	if (found < 0 && unused >= 0)
-	{
-		make_pool_row(&pools[unused], origin_slot, origin_oid, user);
-		found = unused;
-	}
-	LWLockRelease(&shared->pools_lock);
-	return found;
-}
-
 PoolRow *
 pool_row_at(int number)
 {
 	return number >= 0 && number < shared->max_pools ? &pools[number] : NULL;
 }
 
-static uint32
-links_of_all(const PoolRow *row)
+static int
+find_pool_row(Oid origin_oid, const char *user, int *unused)
 {
-	uint32		sum = 0;
-
-	for (int i = 0; i < HYPERPOOL_MAX_WORKERS; i++)
-		sum += pg_atomic_read_u32((pg_atomic_uint32 *) &row->shares[i].links);
-	return sum;
-}
-
-/* Nobody has or wants a link of it. */
-static bool
-pool_row_is_quiet(PoolRow *row)
-{
-	for (int i = 0; i < HYPERPOOL_MAX_WORKERS; i++)
-	{
-		PoolShare  *share = &row->shares[i];
-
-		if (pg_atomic_read_u32(&share->links) || pg_atomic_read_u32(&share->clients) ||
-			pg_atomic_read_u32(&share->waiting))
-			return false;
-	}
-	return true;
-}
-
-void
-pool_rows_forget_origin(Oid origin_oid)
-{
-	LWLockAcquire(&shared->pools_lock, LW_EXCLUSIVE);
+	*unused = -1;
 	for (int i = 0; i < shared->max_pools; i++)
 	{
-		if (pools[i].used && pools[i].origin_oid == origin_oid && pool_row_is_quiet(&pools[i]))
-			pools[i].used = false;
+		if (pool_row_is(&pools[i], origin_oid, user))
+			return i;
+		if (!pools[i].used && *unused < 0)
+			*unused = i;
 	}
-	LWLockRelease(&shared->pools_lock);
+	return -1;
+}
+
+/* Under the lock. */
+static void
+free_pool_row_if_left(PoolRow *row)
+{
+	for (int i = 0; i < HYPERPOOL_MAX_WORKERS; i++)
+	{
+		if (pg_atomic_read_u32(&row->shares[i].pools) > 0)
+			return;
+	}
+	row->used = false;
 }
 
 static PoolShare *
@@ -762,6 +732,51 @@ share_of(int number, int worker)
 	if (row == NULL || worker < 0 || worker >= HYPERPOOL_MAX_WORKERS)
 		return NULL;
 	return &row->shares[worker];
+}
+
+int
+pool_row_join(int worker, int origin_slot, Oid origin_oid, const char *user)
+{
+	int			unused;
+	int			found;
+	PoolShare  *share;
+
+	LWLockAcquire(&shared->pools_lock, LW_EXCLUSIVE);
+	found = find_pool_row(origin_oid, user, &unused);
+	if (found < 0 && unused >= 0)
+	{
+		make_pool_row(&pools[unused], origin_slot, origin_oid, user);
+		found = unused;
+	}
+	share = share_of(found, worker);
+	if (share)
+		pg_atomic_write_u32(&share->pools, pg_atomic_read_u32(&share->pools) + 1);
+	LWLockRelease(&shared->pools_lock);
+	return found;
+}
+
+void
+pool_row_leave(int number, int worker)
+{
+	PoolShare  *share = share_of(number, worker);
+
+	if (share == NULL)
+		return;
+	LWLockAcquire(&shared->pools_lock, LW_EXCLUSIVE);
+	if (pg_atomic_read_u32(&share->pools) > 0)
+		pg_atomic_write_u32(&share->pools, pg_atomic_read_u32(&share->pools) - 1);
+	free_pool_row_if_left(&pools[number]);
+	LWLockRelease(&shared->pools_lock);
+}
+
+static uint32
+links_of_all(const PoolRow *row)
+{
+	uint32		sum = 0;
+
+	for (int i = 0; i < HYPERPOOL_MAX_WORKERS; i++)
+		sum += pg_atomic_read_u32((pg_atomic_uint32 *) &row->shares[i].links);
+	return sum;
 }
 
 bool
@@ -836,9 +851,20 @@ settle(pg_atomic_uint32 *change_count)
 		pg_atomic_write_u32(change_count, n + 1);
 }
 
+/* Other workers take rows meanwhile, maybe one that was ours before: whose it is stands there before it counts as taken. */
+static bool
+is_taken_by(int worker, const volatile uint8 *state, const volatile uint8 *whose)
+{
+	if (*state == 0)
+		return false;
+	pg_read_barrier();
+	return *whose == worker;
+}
+
 static void
 clear_share(PoolShare *share)
 {
+	pg_atomic_write_u32(&share->pools, 0);
 	pg_atomic_write_u32(&share->links, 0);
 	pg_atomic_write_u32(&share->idle, 0);
 	pg_atomic_write_u32(&share->opening, 0);
@@ -856,7 +882,7 @@ counters_clear_worker(int worker)
 		return;
 	for (int i = 0; i < shared->max_clients; i++)
 	{
-		if (clients[i].state != CLIENT_FREE && clients[i].worker == worker)
+		if (is_taken_by(worker, &clients[i].state, &clients[i].worker))
 		{
 			settle(&clients[i].change_count);
 			client_row_free(&clients[i]);
@@ -868,7 +894,7 @@ counters_clear_worker(int worker)
 	pg_atomic_write_u32(&logins[worker].addresses, 0);
 	for (int i = 0; i < shared->max_links; i++)
 	{
-		if (links[i].state != 0 && links[i].worker == worker)
+		if (is_taken_by(worker, &links[i].state, &links[i].worker))
 		{
 			settle(&links[i].change_count);
 			link_row_free(&links[i]);
@@ -876,6 +902,9 @@ counters_clear_worker(int worker)
 	}
 	LWLockAcquire(&shared->pools_lock, LW_EXCLUSIVE);
 	for (int i = 0; i < shared->max_pools; i++)
+	{
 		clear_share(&pools[i].shares[worker]);
+		free_pool_row_if_left(&pools[i]);
+	}
 	LWLockRelease(&shared->pools_lock);
 }

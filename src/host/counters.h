@@ -200,6 +200,7 @@ link_row_end_change(LinkRow *row)
 
 typedef struct PoolShare		/* one worker's part of a pool; written by that worker */
 {
+	pg_atomic_uint32 pools;		/* of the worker that use the row; changed under the lock */
 	pg_atomic_uint32 links;		/* open or opening; counts against pool_size until the origin has closed the connection */
 	pg_atomic_uint32 idle;
 	pg_atomic_uint32 opening;
@@ -219,10 +220,10 @@ typedef struct PoolRow
 	PoolShare	shares[HYPERPOOL_MAX_WORKERS];
 } PoolRow;
 
-/* The row of (origin, user), made if absent; -1: hyperpool.max_pools. */
-extern int	pool_row_of(int origin_slot, Oid origin_oid, const char *user);
+/* The row of (origin, user), made if absent, for one pool of this worker; -1: hyperpool.max_pools. It is that row until the last pool of any worker has left it. */
+extern int	pool_row_join(int worker, int origin_slot, Oid origin_oid, const char *user);
+extern void pool_row_leave(int number, int worker);
 extern PoolRow *pool_row_at(int number);	/* 0 .. max_pools - 1 */
-extern void pool_rows_forget_origin(Oid origin_oid);	/* frees rows of a dropped origin that hold no link */
 /* Counts one more link for this worker if all workers together stay within cap. */
 extern bool pool_row_take_link(int number, int worker, uint32 cap);
 extern void pool_row_give_link(int number, int worker);

@@ -20,10 +20,10 @@
 
 #include "nodes/pg_list.h"
 #include "port/atomics.h"
+#include "portability/instr_time.h"
 #include "storage/condition_variable.h"
 #include "storage/lwlock.h"
 #include "storage/shmem.h"
-#include "utils/timestamp.h"
 #include "utils/wait_event.h"
 
 #include "host/directory_internal.h"
@@ -377,18 +377,30 @@ is_published(uint64 ticket)
 	return pg_atomic_read_u64(&directory_shared->done) >= ticket;
 }
 
+/* Not by the time of day: if that is set back, whoever commits would wait so much longer, and cannot be interrupted. */
+static long
+milliseconds_since(instr_time began)
+{
+	instr_time	now;
+
+	INSTR_TIME_SET_CURRENT(now);
+	INSTR_TIME_SUBTRACT(now, began);
+	return (long) INSTR_TIME_GET_MILLISEC(now);
+}
+
 bool
 directory_wait_published(uint64 asked, int timeout_ms)
 {
-	TimestampTz until = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), timeout_ms);
+	instr_time	began;
 	bool		out;
 
 	if (!directory_has_manager())
 		return false;
+	INSTR_TIME_SET_CURRENT(began);
 	ConditionVariablePrepareToSleep(&directory_shared->published);
 	while (!(out = is_published(asked)))
 	{
-		long		left = (long) ((until - GetCurrentTimestamp()) / 1000);
+		long		left = timeout_ms - milliseconds_since(began);
 
 		if (left <= 0)
 			break;

@@ -44,6 +44,7 @@ typedef struct FactsSlot
 	FactsIdentity identity;
 	Size		image_at;		/* offset in the space */
 	Size		image_size;		/* 0 = none */
+	uint64		print;			/* fingerprint of the catalog that the image tells of */
 	char		failure[FAILURE_SIZE];
 } FactsSlot;
 
@@ -233,10 +234,7 @@ renew(FactsSlot *s)
 	pg_atomic_fetch_add_u64(&facts_shared->renewals, 1);
 }
 
-/*
- * What is known now is not what was known when the look began. Who has relied on that meanwhile may have made DDL after all. (A writer counts first, and then looks
- * whether it is still the same.)
- */
+/* What is known now is not what was known when the look began. Who has relied on that meanwhile may have made DDL after all. */
 static bool
 relied_on_another(FactsSlot *s, const FactsBefore *before)
 {
@@ -371,22 +369,24 @@ may_be_same_database(const FactsSlot *a, const FactsSlot *b)
 		(a->identity.system == b->identity.system && a->identity.database == b->identity.database);
 }
 
-/* All of its database but one of them (may be NULL). */
-static void
-suspect_but(FactsSlot *s, const FactsSlot *spared)
+static bool
+knows_the_same(const FactsSlot *a, const FactsSlot *b)
 {
-	int			i;
+	return a == b || (a->identified && b->identified && a->image_size > 0 && b->image_size > 0 && a->print == b->print);
+}
 
-	LWLockAcquire(&facts_shared->lock, LW_SHARED);
-	for (i = 0; i < facts_shared->nslots; i++)
+/* All of its database. Under the lock; relied: on what is known by this slot. */
+static void
+count_write(FactsSlot *s, bool relied)
+{
+	for (int i = 0; i < facts_shared->nslots; i++)
 	{
 		FactsSlot  *other = &facts_shared->slots[i];
 
 		/* published or not: its catalog may have been read already, and be published in a moment */
-		if (other != spared && OidIsValid(pg_atomic_read_u32(&other->origin)) && may_be_same_database(s, other))
-			pg_atomic_fetch_add_u64(&other->suspicions, 1);
+		if (OidIsValid(pg_atomic_read_u32(&other->origin)) && may_be_same_database(s, other))
+			pg_atomic_fetch_add_u64(relied && knows_the_same(s, other) ? &other->unproven : &other->suspicions, 1);
 	}
-	LWLockRelease(&facts_shared->lock);
 }
 
 void
@@ -394,22 +394,28 @@ facts_suspect(int slot)
 {
 	FactsSlot  *s = slot_at(slot);
 
-	if (s != NULL)
-		suspect_but(s, NULL);
+	if (s == NULL)
+		return;
+	LWLockAcquire(&facts_shared->lock, LW_SHARED);
+	count_write(s, false);
+	LWLockRelease(&facts_shared->lock);
 }
 
+/* What is published is published under the lock: either this is counted before, and the look that publishes sees it, or it is of another generation. */
 bool
 facts_rely(int slot, uint64 generation)
 {
 	FactsSlot  *s = slot_at(slot);
+	bool		holds;
 
 	if (s == NULL)
 		return true;
-	pg_atomic_fetch_add_u64(&s->unproven, 1);
-	if (pg_atomic_read_u64(&s->generation) != generation)
-		return false;
-	suspect_but(s, s);
-	return true;
+	LWLockAcquire(&facts_shared->lock, LW_SHARED);
+	holds = pg_atomic_read_u64(&s->generation) == generation;
+	if (holds)
+		count_write(s, true);
+	LWLockRelease(&facts_shared->lock);
+	return holds;
 }
 
 void
@@ -665,10 +671,11 @@ used_by_others(const FactsSlot *slot)
 }
 
 static void
-make_valid(FactsSlot *slot, Size at, Size size)
+make_valid(FactsSlot *slot, Size at, Size size, uint64 print)
 {
 	slot->image_at = at;
 	slot->image_size = size;
+	slot->print = print;
 	slot->failure[0] = '\0';
 	facts_shared->used = at + IMAGE_ALIGN(size);
 	pg_atomic_write_u32(&slot->published, 1);
@@ -676,25 +683,25 @@ make_valid(FactsSlot *slot, Size at, Size size)
 }
 
 static void
-store_at_end(FactsSlot *slot, Bytes image)
+store_at_end(FactsSlot *slot, Bytes image, uint64 print)
 {
 	Size		at = facts_shared->used;
 
 	/* nobody looks there. An image has a head: NOLINTNEXTLINE(clang-analyzer-core.NonNullParamChecker) */
 	memcpy(facts_shared->space + at, image.data, image.len);
 	LWLockAcquire(&facts_shared->lock, LW_EXCLUSIVE);
-	make_valid(slot, at, image.len);
+	make_valid(slot, at, image.len, print);
 	LWLockRelease(&facts_shared->lock);
 }
 
 static void
-store_compacted(FactsSlot *slot, Bytes image)
+store_compacted(FactsSlot *slot, Bytes image, uint64 print)
 {
 	LWLockAcquire(&facts_shared->lock, LW_EXCLUSIVE);
 	drop_image(slot);
 	compact();
 	memcpy(facts_shared->space + facts_shared->used, image.data, image.len);
-	make_valid(slot, facts_shared->used, image.len);
+	make_valid(slot, facts_shared->used, image.len, print);
 	LWLockRelease(&facts_shared->lock);
 }
 
@@ -710,15 +717,15 @@ fail_publication(FactsSlot *slot, const char *failure)
 }
 
 static bool
-store(FactsSlot *slot, Bytes image)
+store(FactsSlot *slot, Bytes image, uint64 print)
 {
 	Size		room = facts_shared->space_size - used_by_others(slot);
 	char		failure[FAILURE_SIZE];
 
 	if (IMAGE_ALIGN(image.len) <= facts_shared->space_size - facts_shared->used)
-		store_at_end(slot, image);
+		store_at_end(slot, image, print);
 	else if (IMAGE_ALIGN(image.len) <= room)
-		store_compacted(slot, image);
+		store_compacted(slot, image, print);
 	else
 	{
 		snprintf(failure, sizeof(failure), "the facts of this origin need %zu kB, and %zu kB of hyperpool.facts_size are left; raise it (now %d kB) and restart the server",
@@ -747,7 +754,7 @@ database_slots(FactsSlot *slot, Oid origin, DatabaseSlots *out)
 }
 
 bool
-facts_publish(FactsDraft *draft, int slot, Oid origin)
+facts_publish(FactsDraft *draft, int slot, Oid origin, uint64 print)
 {
 	FactsSlot  *s = slot_at(slot);
 	DatabaseSlots slots;
@@ -761,7 +768,7 @@ facts_publish(FactsDraft *draft, int slot, Oid origin)
 	else if (draft->draft == NULL || !proof_draft_image(draft->draft, &slots, &image))
 		fail_publication(s, "out of memory for the facts of this origin");
 	else
-		published = store(s, buffer_view(&image));
+		published = store(s, buffer_view(&image), print);
 	buffer_free(&image);
 	end_draft(draft);
 	return published;

@@ -53,8 +53,8 @@ extern void facts_failed(int slot, Oid origin, int64 now, const char *failure); 
 extern void facts_suspect(int slot);
 /*
  * Something was committed that made no DDL if what was known at that generation, but counted no more, was true. A look that finds it so takes such writes for what they
- * are, however many come all the time; one that finds it otherwise counts them, and is followed by another. Other origins of that database become suspect at once. False:
- * more is known by now, so it is to be suspected.
+ * are, however many come all the time; one that finds it otherwise counts them, and is followed by another. So do the looks of other origins of that database that know the
+ * same of it; those that know something else become suspect at once. False: more is known by now, so it is to be suspected. (test/model/facts.pml)
  */
 extern bool facts_rely(int slot, uint64 generation);
 extern void facts_adopt(int slot, Oid origin);	/* the scout, before it looks: from here on the slot is this origin's, and what comes in suspicion meanwhile is counted */
@@ -122,8 +122,11 @@ extern void facts_draft_operator(FactsDraft *draft, const char *schema, const ch
 extern void facts_draft_type(FactsDraft *draft, const char *schema, const char *name, NameClass c);	/* user types whose I/O, checks or casts are worse than deterministic, or that have any */
 extern void facts_draft_field(FactsDraft *draft, const char *name, NameClass c);	/* functions that can be written as a column: one argument of a composite type */
 extern void facts_draft_builtin(FactsDraft *draft, const char *name);	/* there is a function of pg_catalog, or a type f of it to be called like one, of this name, not made by a user: all of them */
-/* Publishes for the slot, whose identity has been set; frees the draft. False: no room (hyperpool.facts_size): the origin's facts are then unknown, and the failure says so. */
-extern bool facts_publish(FactsDraft *draft, int slot, Oid origin);
+/*
+ * Publishes for the slot, whose identity has been set; frees the draft. print: the fingerprint of the catalog that it tells of. False: no room (hyperpool.facts_size): the origin's
+ * facts are then unknown, and the failure says so.
+ */
+extern bool facts_publish(FactsDraft *draft, int slot, Oid origin, uint64 print);
 extern void facts_forget(int slot);		/* another origin is in this slot now, or its catalog has moved and is being read anew */
 
 #endif

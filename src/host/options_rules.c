@@ -13,6 +13,7 @@
 #include "lib/stringinfo.h"
 
 #include "host/options.h"
+#include "host/text.h"
 
 typedef struct RuleReader
 {
@@ -24,7 +25,7 @@ static void
 refuse(const char *at)
 {
 	ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-					errmsg("option \"rules\" of an origin cannot be read at \"%.*s\"", (int) strnlen(at, 40), at),
+					errmsg("option \"rules\" of an origin cannot be read at \"%s\"", text_start(at, 40)),
 					errhint("It is written by hyperpool.set_rule."),
 					errhidestmt(true), errhidecontext(true)));
 }

@@ -16,6 +16,7 @@
 #define PARTITION_BYTES	(16 * 1024 * 1024)	/* of cache_size, before another partition is made */
 #define BYTES_A_BUCKET	768
 #define BYTES_A_GHOST	512
+#define PREFAULT_STEP	(8 * 1024 * 1024)
 #define LOOKUPS_MAX		3		/* repeated when another process was in between */
 #define CACHE_BYTES_MAX	(UINT64CONST(256) * 1024 * 1024 * 1024) /* what numbers of entries reach */
 
@@ -118,6 +119,7 @@ init_head(const StoreLayout *l)
 	store_shared->workers = hyperpool_workers;
 	store_shared->flights = l->flights;
 	store_shared->size = cache_bytes();
+	store_shared->total = l->total;
 	store_shared->pool_at = l->pool_at;
 	store_shared->shelves_at = l->shelves_at;
 	store_shared->shelf_size = l->shelf_size;
@@ -169,25 +171,19 @@ store_enabled(void)
 	return store_shared != NULL;
 }
 
-/* A free page is touched while it is taken, so that nothing is changed under anybody; the pool gives them in turn. */
-void
-store_prefault(void)
+/* By reading, which gives a page its memory and changes nothing under anybody. */
+bool
+store_prefault_some(void)
 {
-	uint32		chain = 0;
-	uint32		page;
+	static Size touched = 0;
+	Size		end;
 
 	if (store_shared == NULL)
-		return;
-	while ((page = shelf_page_take(pool)) != 0)
-	{
-		volatile uint8 *data = shelf_page_data(pool, page);
-
-		for (int at = 0; at < SHELF_PAGE; at += 4096)
-			data[at] = 0;
-		shelf_page_tie(pool, page, chain);
-		chain = page;
-	}
-	shelf_chain_give(pool, chain);
+		return false;
+	end = Min(touched + PREFAULT_STEP, store_shared->total);
+	for (; touched < end; touched += 4096)
+		(void) *((volatile uint8 *) store_shared + touched);
+	return touched < store_shared->total;
 }
 
 /* ---- parts ---- */

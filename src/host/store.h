@@ -18,14 +18,15 @@
 extern Size store_shmem_size(void);
 extern void store_shmem_init(void);
 extern bool store_enabled(void);		/* hyperpool.cache_size > 0 and shared memory is there */
-extern void store_prefault(void);		/* the manager: touches the pages (slow), so that no worker must */
+extern bool store_prefault_some(void);	/* the manager, again and again: touches the next few megabytes, so that no worker must. False: that was all */
 extern void store_clear_worker(int worker);	/* at its start and its end */
 
 /*
- * Whose request it is (origin, its generation, database, users, settings vector), as a small number: equal bytes give the same number, and a number is never given to
- * other bytes. When the table of them is full it begins anew; numbers go on, so older entries are just not found any more. 0 = no memory.
+ * Whose request it is (local role; origin, its generation, database, user there, settings vector), as a small number: equal role and bytes give the same number, and a number is never
+ * given to others. When the table of them is full it begins anew; numbers go on, so older entries are just not found any more. 0 = no memory.
  */
-extern uint32 store_scope(Bytes bytes);
+extern uint32 store_scope(Oid role, Bytes bytes);
+extern Oid	store_scope_role(uint32 scope);	/* InvalidOid: nobody's any more */
 
 #define STORE_KEY_MAX	16384
 

@@ -349,7 +349,10 @@ store_clear_flights(int worker)
 	{
 		Flight	   *flight = flight_at(i);
 
-		if (pg_atomic_read_u32(&flight->id) != 0 && flight->worker == worker)
+		if (pg_atomic_read_u32(&flight->id) == 0)
+			continue;
+		pg_read_barrier();		/* others open theirs meanwhile: whose it is was written before its id */
+		if (flight->worker == worker)
 			give_up(flight);
 	}
 }

@@ -77,7 +77,8 @@ typedef struct StoreShared
 	int			partitions;
 	int			workers;
 	int			flights;		/* of a partition */
-	uint64		size;
+	uint64		size;			/* hyperpool.cache_size, as far as it is used */
+	uint64		total;			/* of the area */
 	uint64		pool_at;		/* offsets from here */
 	uint64		shelves_at;
 	uint64		shelf_size;

@@ -6,6 +6,7 @@
 #include "postgres.h"
 
 #include "host/store_internal.h"
+#include "miscadmin.h"
 
 /* ---- one entry ---- */
 
@@ -81,6 +82,7 @@ store_walk(bool (*visit) (void *arg, const StoreEntryInfo *info, Bytes key), voi
 
 		for (uint32 bucket = 0; bucket < buckets && more; bucket++)
 		{
+			CHECK_FOR_INTERRUPTS();
 			for (int nth = 0; more && copy_nth(partition, bucket, nth, &copy); nth++)
 				more = visit(arg, &copy.info, bytes_of(copy.key, copy.info.key_len));
 		}
@@ -140,6 +142,7 @@ store_purge(bool (*which) (void *arg, const StoreEntryInfo *info, Bytes key), vo
 
 		for (uint32 bucket = 0; bucket < buckets; bucket++)
 		{
+			CHECK_FOR_INTERRUPTS();
 			/* most are empty: no need to hold up the hits of the partition for them */
 			if (!bucket_is_empty(partition, bucket))
 				purged += purge_bucket(partition, bucket, which, arg);

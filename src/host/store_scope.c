@@ -1,7 +1,7 @@
 /*
  * host/store_scope.c - whose request it is, as a small number.
  *
- * A table in shared memory: bytes, compared in full, and their number. Nothing is taken out of it; when it is full it is emptied and the
+ * A table in shared memory: a role and bytes, compared in full, and their number. Nothing is taken out of it; when it is full it is emptied and the
  * numbers go on, so a number never comes to mean other bytes. One lock: shared to look, exclusive to add.
  */
 #include "postgres.h"
@@ -14,8 +14,10 @@
 
 typedef struct Scope
 {
-	uint32		next;			/* offset in the table; 0 = none */
+	uint32		next;			/* of its bytes' bucket: offset in the table; 0 = none */
+	uint32		next_numbered;	/* of its number's */
 	uint32		number;
+	Oid			role;
 	uint32		len;
 	uint8		bytes[FLEXIBLE_ARRAY_MEMBER];
 } Scope;
@@ -26,7 +28,8 @@ typedef struct ScopeTable
 	uint32		size;			/* of bytes[] */
 	uint32		used;			/* offset 0 is not used */
 	uint32		last;			/* number given last */
-	uint32		buckets[SCOPE_BUCKETS];
+	uint32		buckets[SCOPE_BUCKETS];	/* by bytes */
+	uint32		numbered[SCOPE_BUCKETS];	/* by number */
 	uint64		room[FLEXIBLE_ARRAY_MEMBER];
 } ScopeTable;
 
@@ -48,6 +51,7 @@ static void
 empty_table(ScopeTable *scopes)
 {
 	memset(scopes->buckets, 0, sizeof(scopes->buckets));
+	memset(scopes->numbered, 0, sizeof(scopes->numbered));
 	scopes->used = sizeof(uint64);
 }
 
@@ -69,13 +73,13 @@ scope_at(ScopeTable *scopes, uint32 offset)
 }
 
 static uint32
-find_scope(ScopeTable *scopes, uint32 bucket, Bytes bytes)
+find_scope(ScopeTable *scopes, uint32 bucket, Oid role, Bytes bytes)
 {
 	for (uint32 at = scopes->buckets[bucket]; at != 0; at = scope_at(scopes, at)->next)
 	{
 		Scope	   *scope = scope_at(scopes, at);
 
-		if (bytes_equal(bytes_of(scope->bytes, scope->len), bytes))
+		if (scope->role == role && bytes_equal(bytes_of(scope->bytes, scope->len), bytes))
 			return scope->number;
 	}
 	return 0;
@@ -83,10 +87,11 @@ find_scope(ScopeTable *scopes, uint32 bucket, Bytes bytes)
 
 /* Under the exclusive lock. 0: it is too long, or the numbers are used up. */
 static uint32
-add_scope(ScopeTable *scopes, uint32 bucket, Bytes bytes)
+add_scope(ScopeTable *scopes, uint32 bucket, Oid role, Bytes bytes)
 {
 	uint32		size = (uint32) MAXALIGN(offsetof(Scope, bytes) + bytes.len);
 	Scope	   *scope;
+	uint32	   *numbered;
 
 	if (scopes->last == PG_UINT32_MAX)
 		return 0;
@@ -95,9 +100,13 @@ add_scope(ScopeTable *scopes, uint32 bucket, Bytes bytes)
 	scope = scope_at(scopes, scopes->used);
 	scope->next = scopes->buckets[bucket];
 	scope->number = ++scopes->last;
+	scope->role = role;
 	scope->len = (uint32) bytes.len;
 	memcpy(scope->bytes, bytes.data, bytes.len);
 	scopes->buckets[bucket] = scopes->used;
+	numbered = &scopes->numbered[scope->number % SCOPE_BUCKETS];
+	scope->next_numbered = *numbered;
+	*numbered = scopes->used;
 	scopes->used += size;
 	return scope->number;
 }
@@ -114,7 +123,7 @@ bucket_of(Bytes bytes)
 }
 
 uint32
-store_scope(Bytes bytes)
+store_scope(Oid role, Bytes bytes)
 {
 	ScopeTable *scopes;
 	uint32		bucket;
@@ -125,14 +134,33 @@ store_scope(Bytes bytes)
 	scopes = table();
 	bucket = bucket_of(bytes);
 	LWLockAcquire(&scopes->lock, LW_SHARED);
-	number = find_scope(scopes, bucket, bytes);
+	number = find_scope(scopes, bucket, role, bytes);
 	LWLockRelease(&scopes->lock);
 	if (number != 0)
 		return number;
 	LWLockAcquire(&scopes->lock, LW_EXCLUSIVE);
-	number = find_scope(scopes, bucket, bytes);
+	number = find_scope(scopes, bucket, role, bytes);
 	if (number == 0)
-		number = add_scope(scopes, bucket, bytes);
+		number = add_scope(scopes, bucket, role, bytes);
 	LWLockRelease(&scopes->lock);
 	return number;
+}
+
+Oid
+store_scope_role(uint32 number)
+{
+	Oid			role = InvalidOid;
+	ScopeTable *scopes;
+
+	if (store_shared == NULL)
+		return InvalidOid;
+	scopes = table();
+	LWLockAcquire(&scopes->lock, LW_SHARED);
+	for (uint32 at = scopes->numbered[number % SCOPE_BUCKETS]; at != 0 && role == InvalidOid; at = scope_at(scopes, at)->next_numbered)
+	{
+		if (scope_at(scopes, at)->number == number)
+			role = scope_at(scopes, at)->role;
+	}
+	LWLockRelease(&scopes->lock);
+	return role;
 }

@@ -93,6 +93,8 @@ control(Reactor *reactor, int op, ReactorSource *source, int events)
 		event.events |= EPOLLIN;
 	if (events & REACTOR_WRITE)
 		event.events |= EPOLLOUT;
+	if (events == 0)
+		event.events = EPOLLONESHOT;	/* a hang-up cannot be left unwatched: level-triggered it would wake us for ever */
 	if (epoll_ctl(reactor->epoll, op, source->fd, &event) != 0)
 		return false;
 	source->watching = (uint8_t) events;

@@ -46,7 +46,7 @@ extern void reactor_destroy(Reactor *reactor);
 extern int reactor_fd(const Reactor *reactor);	/* the epoll descriptor, itself pollable */
 
 extern bool reactor_add(Reactor *reactor, ReactorSource *source, int events);	/* source->fd is set; false: errno */
-/* Changes what is watched; no system call if nothing changes. events = 0: only errors and hang-up wake it. */
+/* Changes what is watched; no system call if nothing changes. events = 0: only an error or hang-up is told, once. */
 extern bool reactor_watch(Reactor *reactor, ReactorSource *source, int events);
 extern void reactor_remove(Reactor *reactor, ReactorSource *source);	/* before closing the fd; sets fd to -1 */
 

@@ -153,7 +153,7 @@ catalog_print_text(int version)
 	"where a.attnum > 0 and not a.attisdropped and c.relkind in ('r', 'p', 'v', 'm', 'f') and c.relpersistence <> 't' and a.atttypid >= 16384 " \
 	"union all select distinct 't', '', g.tgrelid::text, g.tgfoid::text from pg_trigger g where not g.tgisinternal and g.tgenabled <> 'D' " \
 	"union all select distinct 'v', '', '0', e.evtfoid::text from pg_event_trigger e where e.evtenabled <> 'D' and e.evtevent <> 'login' " \
-	"union all select 'm', '', '0', p.oid::text from pg_proc p where p.oid >= 16384 and p.prolang not in (12, 13) and (p.prosrc ~* 'temp' or p.proconfig::text ~* 'search_path=[^a-z]*pg_temp') " \
+	"union all select 'm', case when p.prosrc ~* 'view|rule|policy|domain' then 'w' else '' end, '0', p.oid::text from pg_proc p where p.oid >= 16384 and p.prolang not in (12, 13) and (p.prosrc ~* 'temp' or p.proconfig::text ~* 'search_path=[^a-z]*pg_temp') " \
 	"union all select distinct 'a', '', p.oid::text, u.t::text from pg_proc p cross join lateral unnest(p.proargtypes::oid[]) u(t) where p.oid >= 16384 and u.t >= 16384 " \
 	"union all select distinct 'g', '', a.aggfnoid::oid::text, f.f::text from pg_aggregate a cross join lateral (values (a.aggtransfn::oid), (a.aggfinalfn::oid), (a.aggcombinefn::oid), " \
 	"(a.aggserialfn::oid), (a.aggdeserialfn::oid), (a.aggmtransfn::oid), (a.aggminvtransfn::oid), (a.aggmfinalfn::oid)) f(f) where a.aggfnoid::oid >= 16384 and f.f <> 0 "

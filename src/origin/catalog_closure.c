@@ -717,8 +717,19 @@ draft_events(const Closure *c, FactsDraft *draft)
 static void
 draft_temporary(const Closure *c, FactsDraft *draft)
 {
-	if (closure_edge_goes_on(c, closure_first_edge(c, PURPOSE_TEMPORARY, InvalidOid), PURPOSE_TEMPORARY, InvalidOid))
+	const CatalogEdge *e;
+	bool		any = false;
+	bool		view = false;
+
+	FOR_EDGES(c, e, PURPOSE_TEMPORARY, InvalidOid)
+	{
+		any = true;
+		view |= e->tag == TAG_WHEN_READ;
+	}
+	if (any)
 		facts_draft_function(draft, PROOF_EVENT_FUNCTION, PROOF_TEMP_FUNCTION, NAME_VOLATILE);
+	if (view)
+		facts_draft_function(draft, PROOF_EVENT_FUNCTION, PROOF_TEMP_VIEW_FUNCTION, NAME_VOLATILE);
 }
 
 static void
@@ -794,7 +805,7 @@ catalog_publish(CatalogRead *read, int slot, const DirectoryOrigin *origin, cons
 		closure_settle_plain_casts(&closure);
 		join_families(&closure);
 		draft_all(&closure, draft);
-		if (!facts_publish(draft, slot, origin->oid))
+		if (!facts_publish(draft, slot, origin->oid, read->print.all))
 			failure = "what is known of the origin's catalog does not fit (hyperpool.facts_size)";
 	}
 	else

@@ -114,6 +114,7 @@ typedef struct CatalogEdge
 #define TAG_FROM_TEXT		'y' /* a type whose input function is run when the expression is */
 #define TAG_DOMAIN			'd'
 #define TAG_TIME			'n'
+#define TAG_WHEN_READ		'w' /* of PURPOSE_TEMPORARY: a view, or what else runs functions when it is read */
 
 #define SCHEMAS_MAX			100000
 #define RELATIONS_MAX		200000

@@ -16,7 +16,9 @@
 #include "origin/catalog_watch.h"
 
 #define DOUBTS_EVERY	(200 * MS)
-#define QUESTION_FOR	(10 * SECOND)	/* without a byte of an answer */
+#define QUESTION_FOR	(10 * SECOND)	/* without a byte of an answer; of a read as many times what the last one took, if that is more, … */
+#define READ_TIMES		4
+#define SILENCE_MAX		(70 * SECOND)	/* … or twice as long after each that was given up: to what the origin has for a statement of it, and the way */
 #define READ_FOR		(120 * SECOND)	/* a whole answer, though bytes keep coming */
 #define PRINT_MIN		(10 * SECOND)	/* a fingerprint without the sum's asking: this often … */
 #define PRINT_SHARE		50				/* … but for no more than a fiftieth of the time … */
@@ -31,6 +33,27 @@ knows_nothing(const CatalogWatch *w)
 	return !w->has_print || w->read_again;
 }
 
+static bool
+is_quick(CatalogQuestion question)
+{
+	return question == ASK_LOOK || question == ASK_DOUBTS;
+}
+
+static void
+wait_for_bytes(CatalogWatch *w, int64 now)
+{
+	w->deadline = now + (is_quick(w->question) ? QUESTION_FOR : Max(QUESTION_FOR, w->silence));
+}
+
+/* An origin of which nothing comes is gone, or so slow that it is to be given more the next time. */
+static void
+give_up_waiting(CatalogWatch *w, int64 now)
+{
+	if (!is_quick(w->question))
+		w->silence = Min(2 * Max(QUESTION_FOR, w->silence), SILENCE_MAX);
+	watch_fail(w, now, "it did not answer in time", NULL);
+}
+
 static void
 ask(CatalogWatch *w, CatalogQuestion question, char *text, int64 now)
 {
@@ -38,8 +61,8 @@ ask(CatalogWatch *w, CatalogQuestion question, char *text, int64 now)
 	w->asked_at = now;
 	w->results = 0;
 	w->wrong = NULL;
-	w->deadline = now + QUESTION_FOR;
-	w->last_deadline = now + (question == ASK_LOOK || question == ASK_DOUBTS ? QUESTION_FOR : READ_FOR);
+	wait_for_bytes(w, now);
+	w->last_deadline = now + (is_quick(question) ? QUESTION_FOR : READ_FOR);
 	w->state = WATCH_ASKING;
 	w->used_at = now;
 	if (!PQsendQuery(w->conn, text) || !PQsetSingleRowMode(w->conn))
@@ -106,6 +129,7 @@ look_well(CatalogWatch *w, int64 now)
 {
 	w->backoff = 0;
 	w->retry_at = 0;
+	w->silence = Min(READ_TIMES * w->read_cost, SILENCE_MAX);
 	w->looked_at = w->look_began;
 	if (w->failing)
 		ereport(LOG, (errcode(ERRCODE_SUCCESSFUL_COMPLETION), errmsg("hyperpool: the catalog of origin \"%s\" can be read again", w->name)));
@@ -253,6 +277,7 @@ read_answered(CatalogWatch *w, const DirectoryOrigin *origin, int64 now)
 	w->read_again = false;
 	catalog_read_free(w->read);
 	w->read = NULL;
+	w->read_cost = now - w->asked_at;
 	note_sum(w);
 	look_well(w, now);
 }
@@ -388,7 +413,7 @@ watch_answer_step(CatalogWatch *w, const DirectoryOrigin *origin, int64 now)
 
 	if (watch_is_late(w, now))
 	{
-		watch_fail(w, now, "it did not answer in time", NULL);
+		give_up_waiting(w, now);
 		return;
 	}
 	if (!PQconsumeInput(w->conn) || (flushed = PQflush(w->conn)) < 0)
@@ -399,7 +424,7 @@ watch_answer_step(CatalogWatch *w, const DirectoryOrigin *origin, int64 now)
 	w->for_write = flushed == 1;
 	while (!PQisBusy(w->conn))
 	{
-		w->deadline = now + QUESTION_FOR;
+		wait_for_bytes(w, now);
 		if (!take_result(w, origin, now))
 			return;
 	}

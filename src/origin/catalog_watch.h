@@ -64,6 +64,8 @@ struct CatalogWatch
 	char		sum[64];		/* that of `print`, or "" */
 	int64		printed_at;
 	int64		print_cost;
+	int64		read_cost;
+	int64		silence;		/* that is borne during a read, if more than what is always */
 	bool		read_again;		/* whatever the fingerprint says */
 
 	uint64		tickets_done;

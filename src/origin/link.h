@@ -123,6 +123,7 @@ struct LinkExchange
 	uint8		reason;			/* the owner's: CacheReason */
 	bool		runs;			/* the owner's: something is executed */
 	bool		unrun;			/* the owner's: refused before anything of it was executed */
+	bool		explained;		/* the owner's: what a Parse in front of its Query had to say was passed on; that the Query misses it is no news */
 	bool		doubtful;		/* the owner's: the gateway behind does not know whether it took effect */
 	bool		again;			/* the owner's: its answer is of no use, it is to be asked again when it has ended */
 	bool		shown;			/* the owner's: its client has been given some of the answer although that was parked: it is not asked again any more */

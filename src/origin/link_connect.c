@@ -26,6 +26,7 @@ struct LinkConnect
 	size_t		line_len;
 	char		stream_buffer[512];
 	OriginLink *link;
+	int			error;			/* errno of what libpq did last */
 };
 
 /* ---- the cancel key ---- */
@@ -139,10 +140,13 @@ connect_failed(OriginLink *link)
 
 	strlcpy(text, find_sqlstate(PQerrorMessage(link->conn), sqlstate), sizeof(text));
 	text[strcspn(text, "\n")] = '\0';
+	/* libpq 18 says nothing of a socket that it cannot make */
+	if (text[0] == '\0')
+		snprintf(text, sizeof(text), "could not connect: %s", strerror(link->connect->error));
 	/* libpq goes on to the next place only if this one refuses; a proxy whose server is gone accepts and closes */
 	if (strcmp(sqlstate, "08001") == 0)
 		directory_avoid_place(link->target.origin_slot, PQhostaddr(link->conn), PQport(link->conn));
-	link_break(link, sqlstate, text[0] ? text : "could not connect");
+	link_break(link, sqlstate, text);
 }
 
 static void
@@ -261,6 +265,7 @@ poll_libpq(OriginLink *link)
 	/* libpq may close this descriptor and open another (next host, next sslmode) */
 	reactor_remove(link_reactor, &link->source);
 	status = PQconnectPoll(link->conn);
+	link->connect->error = errno;
 	switch (status)
 	{
 		case PGRES_POLLING_READING:
@@ -305,6 +310,7 @@ link_connect_begin(OriginLink *link)
 	connect->link = link;
 	link->connect = connect;
 	link->conn = PQconnectStartParams(link->target.keywords, link->target.values, 0);
+	connect->error = errno;
 	if (link->conn == NULL)
 	{
 		link_connect_end(link);

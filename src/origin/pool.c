@@ -64,8 +64,7 @@ pool_free(LinkPool *pool)
 	reactor_clear_timer(pools.reactor, &pool->wake);
 	reactor_clear_timer(pools.reactor, &pool->queue_timer);
 	pool_publish(pool);
-	if (pool->dropped && pool->row >= 0)
-		pool_rows_forget_origin(pool->origin_oid);
+	pool_row_leave(pool->row, pools.worker);
 	pool_parameters_clear(pool);
 	pool_config_free(pool);
 	mem_free(pool, sizeof(LinkPool));
@@ -92,7 +91,7 @@ pool_make(const DirectoryOrigin *origin, const DirectoryCredential *credential)
 	}
 	if (pool_config_add_role(pool, credential->role) &&
 		pool_config_take(pool, origin, credential))
-		pool->row = pool_row_of(origin->slot, origin->oid, credential->user);
+		pool->row = pool_row_join(pools.worker, origin->slot, origin->oid, credential->user);
 	if (pool->row < 0)
 	{
 		pool_free(pool);
@@ -522,23 +521,6 @@ pool_settle_queue(LinkPool *pool)
 	}
 }
 
-/* An ERROR of one session must not leave the pool held: what is left undone is planned, then the ERROR goes on. */
-static void
-pool_settle_guarded(LinkPool *pool)
-{
-	PG_TRY();
-	{
-		pool_settle_queue(pool);
-	}
-	PG_CATCH();
-	{
-		pool->held = false;
-		pool_plan(pool);
-		PG_RE_THROW();
-	}
-	PG_END_TRY();
-}
-
 /*
  * Serves or refuses whoever waits, opens links for the rest. A waiter may return its link or check out again
  * from inside its callback: that only changes the lists, the loop here goes on with them.
@@ -551,7 +533,7 @@ pool_settle(LinkPool *pool)
 	if (pool->waiting > 0)
 	{
 		pool->held = true;
-		pool_settle_guarded(pool);
+		pool_settle_queue(pool);
 		pool->held = false;
 		pool_plan(pool);
 	}
@@ -596,6 +578,17 @@ pool_plan(LinkPool *pool)
 		pool_wake_at(pool, pool->retry_at);
 	else if (pool_usable(pool) + pool_count(pool, PLACE_OPENING) == 0)
 		pool_wake_at(pool, now + POOL_RETRY_US);
+}
+
+/* Whatever a pool was doing was left by longjmp: what is left undone is planned. */
+void
+pools_after_error(void)
+{
+	for (LinkPool *pool = pools.first; pool != NULL; pool = pool->next)
+	{
+		pool->held = false;
+		pool_plan(pool);
+	}
 }
 
 static void

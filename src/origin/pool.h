@@ -108,6 +108,7 @@ extern void pools_on_directory(Directory *directory);	/* new options, credential
 extern void pools_on_facts(void);		/* each turn: has more become known of a catalog? Then those who wait for a link to themselves for want of it are looked at again; on_checkout comes from inside */
 extern void pools_on_note(const Note *note);	/* NOTE_RESTART_ORIGIN, NOTE_DIRECTORY (pause and resume); others are ignored */
 extern void pools_tick(void);			/* about once a second: idle, lifetime, min_pool_size, shares between workers */
+extern void pools_after_error(void);	/* an ERROR was caught: before anything else is done with a pool */
 extern bool pools_drain(void);			/* shutdown: closes idle links; true when none is left */
 
 #endif

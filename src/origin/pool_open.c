@@ -278,7 +278,7 @@ pool_link_make(LinkPool *pool)
 	return l;
 }
 
-/* The link begins to connect, or NULL. It may also have failed before this returns: then on_ready has been told. */
+/* The link begins to connect. If it cannot, that is told by on_ready later. False: there is none. */
 static bool
 pool_begin_link(LinkPool *pool, const DirectoryAddresses *addresses, int places)
 {
@@ -307,16 +307,6 @@ pool_begin_link(LinkPool *pool, const DirectoryAddresses *addresses, int places)
 	return false;
 }
 
-/* The origin may have been dropped and its row given to another before this worker has heard of it. */
-static bool
-pool_row_is_ours(const LinkPool *pool)
-{
-	const PoolRow *row = pool_row_at(pool->row);
-
-	return row->used && row->origin_oid == pool->origin_oid &&
-		strncmp(row->user, pool->connection.user, NAMEDATALEN - 1) == 0;
-}
-
 /* False: not now. */
 static bool
 pool_open_link(LinkPool *pool)
@@ -324,7 +314,7 @@ pool_open_link(LinkPool *pool)
 	DirectoryAddresses addresses;
 	int			places;
 
-	if (!pool_row_is_ours(pool) || !pool_may_take_room(pool))
+	if (!pool_may_take_room(pool))
 		return false;
 	if (!pool_find_addresses(pool, &addresses, &places))
 		return false;

@@ -20,15 +20,13 @@
 
 /* ---- publishing ---- */
 
-/* NULL: the origin was dropped and its row may be another's by now. */
+/* NULL: there was no row for it, and it is to be freed at once. */
 static PoolShare *
 pool_own_share(const LinkPool *pool)
 {
-	PoolRow    *row = pool->row >= 0 ? pool_row_at(pool->row) : NULL;
+	PoolRow    *row = pool_row_at(pool->row);
 
-	if (row == NULL || !row->used || row->origin_oid != pool->origin_oid)
-		return NULL;
-	return &row->shares[pools.worker];
+	return row != NULL ? &row->shares[pools.worker] : NULL;
 }
 
 /* One writer a share, but maybe two pools: each adds its own change. */

@@ -198,7 +198,6 @@ copy(PGconn *c)
 	char		line[40];
 	char	   *row;
 	int			rows = 0;
-	int			length;
 
 	say(PQexec(c, "COPY visits FROM STDIN"));
 	for (int i = 100; i < 20100; i++)
@@ -206,7 +205,7 @@ copy(PGconn *c)
 	PQputCopyEnd(c, NULL);
 	say_all(c);
 	say(PQexec(c, "COPY visits TO STDOUT (FORMAT binary)"));
-	for (; (length = PQgetCopyData(c, &row, 0)) > 0; rows++)
+	for (; PQgetCopyData(c, &row, 0) > 0; rows++)
 		PQfreemem(row);
 	say_all(c);
 	printf(" %d rows", rows);

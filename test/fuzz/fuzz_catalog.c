@@ -191,7 +191,7 @@ facts_draft_builtin(FactsDraft *draft, const char *name)
 }
 
 bool
-facts_publish(FactsDraft *draft, int slot, Oid origin)
+facts_publish(FactsDraft *draft, int slot, Oid origin, uint64 print)
 {
 	DatabaseSlots slots = {1, 2, 3, 4};
 	bool		made = proof_draft_image(draft->draft, &slots, &published);

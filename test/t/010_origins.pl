@@ -124,6 +124,28 @@ fails('not PostgreSQL', "host=127.0.0.1 port=$other_port $good", '08P01', qr/doe
 kill 'KILL', $child;
 waitpid $child, 0;
 
+# One whose words are no text in a database of UTF8: they come as far as they can be kept in a row, or sent as an error.
+my $odd = IO::Socket::INET->new(Listen => 5, LocalAddr => '127.0.0.1', LocalPort => 0) or die "listen: $!";
+my $odd_port = $odd->sockport;
+$child = fork();
+if ($child == 0)
+{
+	my $said = "SFATAL\0C28000\0Mg\xff\xfett\0\0";
+	while (my $client = $odd->accept) { sysread($client, my $startup, 1000) and $client->print('E' . pack('N', 4 + length $said) . $said); close $client; }
+	POSIX::_exit(0);
+}
+$gateway->safe_psql('postgres', q{CREATE DATABASE utf8 ENCODING 'UTF8' LC_COLLATE 'C' LC_CTYPE 'C' TEMPLATE template0});
+$gateway->safe_psql('utf8', qq{CREATE EXTENSION hyperpool; CREATE SERVER odd FOREIGN DATA WRAPPER hyperpool OPTIONS (host '127.0.0.1', port '$odd_port', sslmode 'disable');
+CREATE USER MAPPING FOR PUBLIC SERVER odd OPTIONS ("user" 'app', password 'sesame')});
+is($gateway->safe_psql('utf8', q{SELECT convert_from(convert_to(message, 'UTF8'), 'UTF8') ~ 'g\?\?tt' FROM hyperpool.check_origin('odd') WHERE NOT ok}), 't', 'check_origin: words of an origin that are no text here');
+my (undef, undef, $refused) = $gateway->psql('utf8', q{SET client_encoding = 'LATIN1'; SELECT hyperpool.alter_origin('odd', 'port=' || (SELECT port FROM hyperpool.origins))});
+like($refused, qr/origin "odd" does not let user "app" in/, 'and as an error');
+(undef, undef, $refused) = $gateway->psql('utf8', q{SET client_encoding = 'LATIN1'; ALTER SERVER odd OPTIONS (ADD rules '} . "\xe9" x 50 . q{')});
+like($refused, qr/option "rules" of an origin cannot be read at "\xe9{20}"/, 'nor is a character cut in two');
+$gateway->safe_psql('postgres', 'DROP DATABASE utf8');
+kill 'KILL', $child;
+waitpid $child, 0;
+
 # ---- certificates: trusted by its own file, for another name, for no name ----
 my $trusted = "hostaddr=127.0.0.1 port=$tls_port sslrootcert=$certificates/ca.crt";
 fails('another name', "host=other.example $trusted sslmode=verify-full $good", '08001', qr/certificate of origin "far" is for another host name/, qr/verify-ca/);

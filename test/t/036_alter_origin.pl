@@ -56,6 +56,7 @@ $gateway->sql(q{SELECT hyperpool.set_credential('app', 'public', 'reader', 'read
 my $new = $gateway->client;
 is(Gateway::wait_until(sub { $gateway->client->value('SELECT current_user') }, 'reader', 10), 'reader', 'another user for new clients');
 is(Gateway::wait_until(sub { $client->value('SELECT current_user') }, 'reader', 10), 'reader', 'and for the former, from the next exchange on');
+is($gateway->wait_for('SELECT string_agg(origin_user, $$ $$) FROM hyperpool.pools', 'reader', 10), 'reader', 'the former user has no pool any more: it would take one of max_pools');
 $gateway->sql(q{CREATE ROLE special LOGIN; SELECT hyperpool.set_credential('app', 'special', 'keyed', 'second-secret')});
 is(Gateway::wait_until(sub { my $c = eval { $gateway->client(user => 'special') }; $c ? $c->value('SELECT current_user') : '' }, 'keyed', 10), 'keyed', 'a credential of one role');
 is($gateway->client->value('SELECT current_user'), 'reader', 'is not for others');

@@ -30,7 +30,7 @@ $origin->append_conf('postgresql.conf', "statement_timeout = 2s\nidle_in_transac
 $origin->reload;
 
 my @traces = Rubbish::record($origin, 'app', 8);
-$gateway->sql("SELECT hyperpool.refresh_catalog('$_')") for 'app', 'narrow';
+$gateway->learn('app', 'narrow');
 $gateway->move_away(200, 'narrow');
 $gateway->ask_until_shared($gateway->client(database => 'narrow'), RawClient::extended_messages('SELECT token FROM hp_healthy WHERE client = $1', 1));
 cmp_ok(scalar @traces, '>', 5, @traces . ' conversations to start from');

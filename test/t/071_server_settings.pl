@@ -24,6 +24,7 @@ hyperpool.max_settings = 12
 hyperpool.max_statement_size = 64kB
 hyperpool.log_connections = on
 hyperpool.log_disconnections = on
+wal_level = replica
 });
 my $region = $gateway->{region};
 my $client = $gateway->client;
@@ -170,4 +171,11 @@ $_->vanish for @fat;
 is(Gateway::wait_until(sub { refused(sub { $gateway->client->terminate }) }, 'in', 10), 'in', 'and afterwards all is well');
 
 $gateway->is_unharmed('afterwards');
+
+# ---- default_transaction_isolation: a standby has no serializable transactions, and the manager needs none ----
+$region->append_conf('postgresql.conf', "default_transaction_isolation = 'serializable'\ndefault_transaction_deferrable = on");
+$region->stop;
+$region->set_standby_mode;
+$region->start;
+is(Gateway::wait_until(sub { refused(sub { $gateway->client->terminate }) }, 'in', 20), 'in', 'default_transaction_isolation = serializable: a gateway in front of a standby serves');
 done_testing();

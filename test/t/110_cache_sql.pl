@@ -31,7 +31,7 @@ CREATE FUNCTION quiet() RETURNS int LANGUAGE sql VOLATILE AS 'SELECT 7';
 CREATE FUNCTION twice(int) RETURNS int LANGUAGE sql STABLE AS 'SELECT 2 * $1';
 CREATE SEQUENCE numbers;
 });
-$gateway->sql(q{SELECT hyperpool.refresh_catalog('app')});
+$gateway->learn('app');
 is($gateway->sql('SELECT facts, facts_failure IS NULL FROM hyperpool.stat_origins'), 'fresh|t', 'refresh_catalog: the catalog is known');
 
 my $client = $gateway->client;
@@ -124,8 +124,9 @@ GRANT USAGE ON SCHEMA hyperpool TO outsider, insider; GRANT SELECT ON hyperpool.
 GRANT EXECUTE ON FUNCTION hyperpool.get_cache_entries(), hyperpool.get_stat_queries() TO outsider, insider, app; GRANT USAGE ON SCHEMA hyperpool TO app;
 REVOKE USAGE ON FOREIGN SERVER app FROM PUBLIC; GRANT USAGE ON FOREIGN SERVER app TO app, insider});
 my $texts = qq{SELECT count(*) > 0, bool_and(query = '<insufficient privilege>'), bool_or(query = '$people') FROM hyperpool.cache_entries};
-is($gateway->sql("SET ROLE outsider; $texts"), 't|t|f', 'texts of entries: not without USAGE on the origin');
-is($gateway->sql("SET ROLE insider; $texts"), 't|f|t', 'with it');
+is($gateway->sql("SET ROLE outsider; $texts"), 't|t|f', 'texts of entries: not of others');
+is($gateway->sql("SET ROLE insider; $texts"), 't|t|f', 'nor with USAGE on the origin');
+is($gateway->sql("SET ROLE app; $texts"), 't|f|t', 'but of its own role');
 is($gateway->sql("SET ROLE monitor; $texts"), 't|f|t', 'and for pg_read_all_stats');
 
 # ---- stat_cache ----
@@ -149,7 +150,14 @@ is($gateway->sql('SET ROLE outsider; SELECT count(*) > 0, bool_and(query = $$<in
 is($gateway->sql("SET ROLE monitor; SELECT count(*) $price"), '1', 'pg_read_all_stats all');
 
 # ---- invalidate ----
-sub fill { $client->query($_) for $goods, $people, 'SELECT count(*) FROM cheap', 'SELECT 1'; return; }
+# After quiet(), which may have done anything, nothing is kept until the scout has looked.
+sub fill
+{
+	$gateway->wait_for('SELECT facts FROM hyperpool.stat_origins', 'fresh');
+	$client->query($_) for $goods, $people, 'SELECT count(*) FROM cheap', 'SELECT 1';
+	return;
+}
+
 sub stale { at_origin('UPDATE goods SET price = price + 1'); return at_origin($goods); }
 
 fill();
@@ -203,6 +211,16 @@ for my $what (q{invalidate('app')}, q{invalidate('app', 'goods')}, 'invalidate()
 	($out, $err) = $gateway->try_sql("SET ROLE insider; SELECT hyperpool.$what");
 	is($err =~ /must be owner/ ? 'owner' : $err, $what =~ /set_rule/ ? 'owner' : '', "who may use it: $what");
 }
+fill();
+is(explained($goods, 'status, entries'), 'hit|1', 'an answer is there');
+$gateway->sql(q{CREATE ROLE steward; CREATE ROLE auditor; GRANT app TO steward; GRANT insider TO auditor; GRANT pg_read_all_stats TO auditor;
+GRANT EXECUTE ON FUNCTION hyperpool.explain_query(text, text) TO app});
+my %told = (app => 'hit|1|f|f', steward => 'hit|1|f|f', auditor => 'hit|1|f|f', insider => 'miss|0|t|t');
+for my $who (sort keys %told)
+{
+	is($gateway->sql("SET ROLE $who; SELECT status, entries, age IS NULL, remaining IS NULL FROM hyperpool.explain_query('app', '$goods')"), $told{$who}, "explain_query: what $who is told of it");
+}
+is($gateway->sql(qq{SET ROLE insider; SELECT query FROM hyperpool.cache_entries WHERE query = '$goods'}), '', 'nor by the view');
 for my $view (qw(rules cache_entries stat_cache stat_queries))
 {
 	($out, $err) = $gateway->try_sql("SET ROLE monitor; SELECT * FROM hyperpool.$view");
@@ -211,7 +229,12 @@ for my $view (qw(rules cache_entries stat_cache stat_queries))
 
 # ---- rules ----
 # The scout reads the catalog again when an origin has changed, and what was asked meanwhile is not kept.
-sub settle { return $gateway->sql(q{SELECT hyperpool.refresh_catalog('app')}); }
+sub settle
+{
+	$gateway->learn('app');
+	$gateway->wait_for('SELECT facts FROM hyperpool.stat_origins', 'fresh');
+	return;
+}
 $gateway->sql(q{SELECT hyperpool.set_rule('app', relation => 'people', cache => false)});
 is(explained($people, 'cacheable, status, reason'), 'f|disabled|a rule excludes what it reads: people', 'a rule turns the cache off for a relation');
 is(answered($people), 'disabled', 'clients meet it at once');
@@ -245,7 +268,7 @@ is($gateway->sql('SELECT origin, kind, schema, name, cache, max_age, writes FROM
 
 # ---- the catalog moves ----
 at_origin('CREATE TABLE later (id int)');
-$gateway->sql(q{SELECT hyperpool.refresh_catalog('app')});
+$gateway->learn('app');
 is(explained('SELECT * FROM later', 'cacheable, relations'), 't|{public.later}', 'refresh_catalog sees a new table');
 
 # ---- the origin is down ----

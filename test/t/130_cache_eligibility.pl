@@ -51,6 +51,15 @@ CREATE SERVER nowhere FOREIGN DATA WRAPPER nowhere;
 CREATE FOREIGN TABLE far (id int) SERVER nowhere});
 my ($client, $direct) = ($gateway->client, $gateway->direct(database => 'app'));
 
+# While this file runs nothing comes of the first read of another database's catalog: the end says how that went.
+$gateway->{origin}->safe_psql('postgres', 'CREATE DATABASE silent OWNER app');
+my $blocker = $gateway->direct(user => scalar getpwuid($>), database => 'silent');
+$blocker->query($_) for 'BEGIN', 'LOCK TABLE pg_policy IN ACCESS EXCLUSIVE MODE';
+{
+	local $gateway->{connection} = 'dbname=silent';
+	$gateway->create('silent', 'cache => true');
+}
+
 sub explained { return Cached::explained($gateway, @_); }
 
 # ---- kept: a hit the second time, in both protocols, and the answer of the database ----
@@ -184,6 +193,20 @@ $bound->query('DROP TABLE goods');
 $bound->terminate;
 Cached::learn($gateway);    # that was DDL
 
+# ---- a function makes it, and was itself made a moment ago: what is known of the catalog does not speak of it ----
+Cached::at_origin($gateway, 'CREATE TABLE looks (n int); INSERT INTO looks VALUES (0); CREATE FUNCTION look() RETURNS int LANGUAGE plpgsql AS $$ BEGIN UPDATE looks SET n = n + 1; RETURN n FROM looks; END $$');
+Cached::learn($gateway);
+$bound = $gateway->client;
+$bound->query($_) for 'LISTEN nothing', 'CREATE FUNCTION hide() RETURNS int LANGUAGE plpgsql AS $$ BEGIN CREATE TEMP VIEW goods AS SELECT look() AS id; RETURN 1; END $$', 'SELECT hide()';
+Cached::learn($gateway);
+is((Cached::warm($gateway, $client, 'SELECT n FROM looks'))[1], '0', 'what the temporary view of a function will write');
+is(join('|', Cached::ask($gateway, $bound, 'SELECT id FROM goods')), 'uncacheable|1', 'it is read at the origin');
+is((Cached::ask($gateway, $client, 'SELECT n FROM looks'))[1], '1', 'and what was read before it is gone');
+is((Cached::ask($gateway, $client, 'SELECT count(*) FROM goods'))[1], '10', 'nobody else reads the view');
+$bound->terminate;
+Cached::at_origin($gateway, 'DROP FUNCTION hide(); DROP FUNCTION look(); DROP TABLE looks');
+Cached::learn($gateway);
+
 # ---- too long ----
 is((Cached::ask($gateway, $client, q{SELECT '} . 'x' x 30000 . q{'}))[0], 'oversizedquery', 'a long text');
 is((Cached::ask($gateway, $client, 'SELECT length($1)', 'x' x 30000))[0], 'oversizedquery', 'a long parameter');
@@ -233,6 +256,16 @@ my $latin = $gateway->client(database => 'latin', parameters => { client_encodin
 is((Cached::warm($gateway, $latin, 'SELECT i FROM birnen'))[0], 'hit', 'a name of ASCII in a LATIN1 database');
 is(join(' ', map { (Cached::ask($gateway, $latin, qq{SELECT i FROM "\xc3\xa4pfel"}))[0] } 1 .. 2), 'parseerror parseerror', 'one beyond ASCII: the origin may read it otherwise');
 $latin->terminate;
+
+# ---- a read of which nothing comes: after 10 seconds it is given up, and the next has 20, for the origin may be slow ----
+my $silent = q{FROM (SELECT pid, clock_timestamp() - query_start AS since, count(*) OVER () AS n FROM pg_stat_activity WHERE datname = 'silent' AND wait_event_type = 'Lock'
+	ORDER BY backend_start DESC LIMIT 1) newest WHERE n > 1 AND since BETWEEN '12 s' AND '18 s'};
+my $reader;
+Gateway::wait_until(sub { $gateway->try_sql(q{SELECT hyperpool.refresh_catalog('silent', '1ms')}); $reader = $blocker->value("SELECT pid $silent"); $reader ? 1 : 0 }, 1, 150);
+like($reader, qr{^\d+$}, 'one after the first has been silent for 12 seconds');
+$blocker->query('COMMIT');
+is($gateway->wait_for(q{SELECT facts FROM hyperpool.stat_origins WHERE origin = 'silent'}, 'fresh', 60), 'fresh', 'then its catalog is known');
+is($blocker->value(q{SELECT string_agg(pid::text, ' ') FROM pg_stat_activity WHERE datname = 'silent' AND application_name = 'hyperpool scout'}), $reader, 'by the read that lasted so long');
 
 $gateway->is_unharmed('afterwards');
 done_testing();

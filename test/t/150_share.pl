@@ -20,7 +20,7 @@ CREATE VIEW dirty AS SELECT k, sets() FROM kv;
 });
 $gateway->create('alone', 'pool_size => 2, share => false');
 $gateway->create('shallow', 'pool_size => 1, share_depth => 3');
-$gateway->sql("SELECT hyperpool.refresh_catalog('$_')") for qw(app alone shallow);
+$gateway->learn(qw(app alone shallow));
 
 sub at_once { my ($name) = @_; return $gateway->look("SELECT cl_active FROM hyperpool.pools WHERE origin = '$name'"); }
 
@@ -191,7 +191,7 @@ RawClient::answers(20, grep { $_->{asked} } @few);
 
 # ---- a crowd from the first moment: how quick a statement is is learnt though all have waited for their link ----
 $gateway->create('crowded', 'pool_size => 1');
-$gateway->sql("SELECT hyperpool.refresh_catalog('crowded')");
+$gateway->learn('crowded');
 $gateway->move_away(20, 'crowded');
 my @crowd = map { $gateway->client(database => 'crowded') } 1 .. 8;
 my $learnt = $gateway->counter('shared', 'crowded');
@@ -215,7 +215,7 @@ $gateway->move_away(0, 'crowded');
 my ($scout) = split /\n/, $gateway->sql(q{SELECT pid FROM pg_stat_activity WHERE backend_type = 'hyperpool scout'});
 END { kill('CONT', $scout) if $scout; }
 $gateway->create('late', 'pool_size => 1');
-$gateway->sql("SELECT hyperpool.refresh_catalog('late')");
+$gateway->learn('late');
 my @late = map { $gateway->client(database => 'late') } 1 .. 14;
 warm($late[0], $form{$_}->(1)) for qw(simple extended);
 my $facts = q{SELECT facts FROM hyperpool.stat_origins WHERE origin = 'late'};
@@ -239,7 +239,7 @@ is($gateway->counter('shared', 'late') - $before, 12, 'and all reads were on the
 
 # ---- another pool mode meanwhile: what has not been looked at does not ride because the one before it did ----
 $gateway->create('moded', 'pool_size => 2');
-$gateway->sql("SELECT hyperpool.refresh_catalog('moded')");
+$gateway->learn('moded');
 my $moded = $gateway->client(database => 'moded');
 warm($moded, simple('SELECT v FROM kv WHERE k = 1'));
 $gateway->sql("SELECT hyperpool.alter_origin('moded', pool_mode => 'session')");

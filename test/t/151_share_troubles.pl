@@ -22,7 +22,7 @@ INSERT INTO locked SELECT i, 'locked-' || i FROM generate_series(1, 100) i;
 $gateway->create('one', 'pool_size => 2');
 $gateway->create('wide', 'pool_size => 10');
 $gateway->create('brief', q{pool_size => 2, query_timeout => '700ms'});
-$gateway->sql("SELECT hyperpool.refresh_catalog('$_')") for qw(app one wide brief);
+$gateway->learn(qw(app one wide brief));
 
 sub warm { my ($client, @sql) = @_; $gateway->ask_until_shared($client, RawClient::message('Q', "$_\0")) for @sql; }
 

@@ -21,7 +21,7 @@ INSERT INTO locked SELECT i, 'locked-' || i FROM generate_series(1, 100) i;
 });
 $gateway->create('one', 'pool_size => 2');
 $gateway->create('brief', q{pool_size => 2, query_timeout => '700ms'});
-$gateway->sql("SELECT hyperpool.refresh_catalog('$_')") for qw(app one brief);
+$gateway->learn(qw(app one brief));
 $gateway->{watcher} = $gateway->direct;
 
 sub warm { my ($client, @messages) = @_; $gateway->ask_until_shared($client, $_) for @messages; }

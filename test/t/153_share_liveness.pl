@@ -17,7 +17,7 @@ SET ROLE app;
 CREATE TABLE kv (k int PRIMARY KEY, v text);
 INSERT INTO kv SELECT i, 'value-' || i FROM generate_series(1, 100) i;
 });
-$gateway->sql("SELECT hyperpool.refresh_catalog('app')");
+$gateway->learn('app');
 
 sub simple { my ($sql) = @_; return RawClient::message('Q', "$sql\0"); }
 sub read_of { my ($i) = @_; return simple("SELECT v, $i FROM kv WHERE k = $i"); }

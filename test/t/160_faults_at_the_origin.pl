@@ -15,7 +15,7 @@ use Time::HiRes qw(sleep time);
 my $gateway = Gateway->new(relay => 1, workers => 2, options => q{pool_size => 6, cache => true});
 my $origin = $gateway->{origin};
 $origin->safe_psql('app', "SET ROLE app; $Faults::tables");
-$gateway->sql(q{SELECT hyperpool.refresh_catalog('app', '60s')});
+$gateway->learn('app');
 my $descriptors = Faults::other_descriptors($gateway);
 
 sub relay { $gateway->relay($_) for @_; }

@@ -63,7 +63,7 @@ relay('drip off');
 	local $gateway->{relay_port} = $origin->port;
 	$gateway->create('near', 'pool_size => 2');
 }
-$gateway->sql("SELECT hyperpool.refresh_catalog('$_', '60s')") for qw(app near);
+$gateway->learn(qw(app near));
 relay('deaf', 'reset');
 my $asker = RawClient->new(port => $gateway->{region}->port, user => scalar getpwuid($>), database => 'postgres');
 $asker->ask(q{SELECT hyperpool.refresh_catalog('app')});

@@ -23,7 +23,7 @@ for my $fault (qw(raise_error raise_fatal))
 	$region->restart;
 	delete $gateway->{looker};
 	Gateway::wait_until(sub { $gateway->can_enter('app') }, 1);
-	$gateway->sql(q{SELECT hyperpool.refresh_catalog('app', '60s')});
+	$gateway->learn('app');
 	my ($worker) = $gateway->worker_pids;
 	my $crowd = Faults->new($gateway, clients => 12, first => $first);
 	my $logged = sub { my @times = slurp_file($region->logfile) =~ /hyperpool.test_fault @{[ $fault eq 'raise_error' ? 'raises' : 'ends' ]}/g; return scalar @times; };

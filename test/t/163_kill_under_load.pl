@@ -14,7 +14,7 @@ use Time::HiRes qw(sleep time);
 my $gateway = Gateway->new(workers => 2, settings => 'restart_after_crash = on', options => 'pool_size => 6, cache => true');
 my $origin = $gateway->{origin};
 $origin->safe_psql('app', "SET ROLE app; $Faults::tables");
-$gateway->sql(q{SELECT hyperpool.refresh_catalog('app', '60s')});
+$gateway->learn('app');
 
 sub pid_of { my ($kind) = @_; return $gateway->look("SELECT min(pid) FROM pg_stat_activity WHERE backend_type = 'hyperpool $kind'"); }
 sub is_up { my ($out) = eval { $gateway->try_sql('SELECT healthy FROM hyperpool.status()') }; return ($out // '') eq 't'; }

@@ -23,7 +23,7 @@ my $gateway = Gateway->new(options => q{pool_size => 8, cache => true, idle_tran
 	settings => "ssl = on\nssl_cert_file = '$certificates/server.crt'\nssl_key_file = '$certificates/server.key'");
 my $origin = $gateway->{origin};
 $origin->safe_psql('app', "SET ROLE app; $Faults::tables; CREATE TABLE large AS SELECT i, repeat(md5(i::text), 256) AS t FROM generate_series(1, 200) i");
-$gateway->sql(q{SELECT hyperpool.refresh_catalog('app', '60s')});
+$gateway->learn('app');
 my $way = Relay->new($gateway->{port});
 my $descriptors = Faults::other_descriptors($gateway);
 

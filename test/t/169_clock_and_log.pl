@@ -66,6 +66,17 @@ for my $jump ([ 'a day forward', 86400, 1 ], [ 'back again', 0, 0 ], [ 'a day ba
 	$_->terminate for $holder, $reader;
 	$first += 8;
 }
+# A commit waits for the manager, which stands still, no longer than it may.
+my ($manager) = $gateway->sql(q{SELECT pid FROM pg_stat_activity WHERE backend_type = 'hyperpool manager'});
+my $committer = RawClient->new(port => $region->port, user => scalar getpwuid($>), database => 'postgres');
+kill 'STOP', $manager;
+$committer->ask(q{SELECT hyperpool.alter_origin('app', pool_size => 7)});
+sleep 0.5;
+set_clock(-86400);
+is(RawClient::outcome($committer->answer(30)), '', 'set back while a commit waits: it does not wait for a day');
+kill 'CONT', $manager;
+set_clock(0);
+$committer->terminate;
 nothing_is_left($gateway, 'the clock', $descriptors);
 
 # ---- the log ----

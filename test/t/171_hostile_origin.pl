@@ -142,7 +142,7 @@ for my $role ([ 'bearable', 5000 ], [ 'hard', $most ])
 my $hba = $origin->data_dir . '/pg_hba.conf';
 write_file($hba, "hostssl all bearable,hard all scram-sha-256\n" . PostgreSQL::Test::Utils::slurp_file($hba));
 $origin->reload;
-$gateway->sql('SELECT hyperpool.refresh_catalog(\'app\', \'60s\')');
+$gateway->learn('app');
 my ($worker) = $gateway->worker_pids;
 my $scout = $gateway->sql(q{SELECT pid FROM pg_stat_activity WHERE backend_type = 'hyperpool scout'});
 my $healthy = $gateway->client;

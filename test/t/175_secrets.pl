@@ -18,7 +18,8 @@ my ($region, $origin) = ($gateway->{region}, $gateway->{origin});
 $origin->safe_psql('postgres', "SET log_statement = 'none'; SET password_encryption = 'scram-sha-256'; ALTER ROLE app PASSWORD '$secret{origin}'");
 write_file($origin->data_dir . '/pg_hba.conf', "local all all trust\nhost all app all scram-sha-256\n");
 $origin->reload;
-$gateway->sql(qq{SET password_encryption = 'scram-sha-256'; ALTER ROLE app PASSWORD '$secret{client}'});
+# not shown in pg_stat_activity, whose texts stay in shared memory after their session
+$gateway->sql(qq{SET track_activities = off; SET password_encryption = 'scram-sha-256'; ALTER ROLE app PASSWORD '$secret{client}'});
 my $hba = PostgreSQL::Test::Utils::slurp_file($region->data_dir . '/pg_hba.conf');
 write_file($region->data_dir . '/pg_hba.conf', "host app app all scram-sha-256\n$hba");
 $region->reload;

@@ -13,7 +13,7 @@ use Time::HiRes qw(sleep time);
 
 my $gateway = Gateway->new(relay => 1, options => 'pool_size => 1', settings => "hyperpool.worker_memory = '512MB'");
 $gateway->{origin}->safe_psql('app', 'SET ROLE app; CREATE TABLE taken (i int PRIMARY KEY, t text); INSERT INTO taken VALUES (1, $$there$$)');
-$gateway->sql(q{SELECT hyperpool.refresh_catalog('app')});
+$gateway->learn('app');
 my ($first, $second, $third) = map { $gateway->client } 1 .. 3;
 my ($worker) = $gateway->worker_pids;
 

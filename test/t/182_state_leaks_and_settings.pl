@@ -196,7 +196,8 @@ sub steered { return join ' ', PostgreSQL::Test::Utils::slurp_file($origin->logf
 	is(steered(), 'now =', 'case 16: the trap works: a direct connection walks into it') or diag(steered());
 }
 my $before = steered();
-$gateway->sql(q{SELECT hyperpool.refresh_catalog('app'); SELECT hyperpool.restart_origin('app')});
+$gateway->learn('app');
+$gateway->sql(q{SELECT hyperpool.restart_origin('app')});
 is($gateway->sql(q{SELECT count(*) > 0 FROM hyperpool.check_origin('app')}), 't', 'case 16: check_origin');
 $gateway->create('trapped', q{cache => true, pool_size => 4});
 for my $given ({}, { search_path => 'evil, pg_catalog' }, { options => '-c search_path=evil,pg_catalog -c TimeZone=Asia/Tokyo' }, { DateStyle => 'German' })
@@ -239,7 +240,8 @@ for my $value (q{x'; SELECT evil.said('injected'); --}, q{x\\'; SELECT evil.said
 }
 is(steered(), $before, 'case 16: and none of it was run');
 $origin->safe_psql('app', 'ALTER ROLE app RESET search_path; DROP SCHEMA evil CASCADE');
-$gateway->sql(q{SELECT hyperpool.refresh_catalog('app'); SELECT hyperpool.restart_origin('app')});
+$gateway->learn('app');
+$gateway->sql(q{SELECT hyperpool.restart_origin('app')});
 
 # ---- case 17: a client that is killed with all that binds a link; its backend is gone, or clean ----
 my @state = ('SELECT pg_advisory_lock(17)', q{CREATE TEMP TABLE secret AS SELECT 'password' AS t}, 'LISTEN whispers', 'DECLARE mine CURSOR WITH HOLD FOR SELECT 1', 'PREPARE mine AS SELECT 5', q{SET my.secret = 'x'});

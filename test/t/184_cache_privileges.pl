@@ -11,6 +11,8 @@ use Gateway;
 use RawClient;
 use Test::More;
 
+$Cached::patience = 60;    # each DDL is looked at first, and here all is to be a hit
+
 # what => [ SQL that takes it away, SQL that gives it back, a read of ann's, what ann's read says then (undef: it is for the direct connection to say) ]
 my @takes = (
 	[ 'the table', 'REVOKE SELECT ON secret FROM ann', 'GRANT SELECT ON secret TO ann', 'SELECT t FROM secret', '42501' ],

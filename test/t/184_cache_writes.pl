@@ -29,6 +29,9 @@ sub route
 }
 sub table_of { my ($r) = @_; return "t_$r->{n}"; }
 
+# Both names of the database: the one that learns it later would end what is cached in the middle of a case.
+sub learn_both { my ($gateway) = @_; Cached::learn($gateway, $_) for 'app', 'near'; return; }
+
 # ---- messages ----
 sub parse { my ($name, $sql) = @_; return RawClient::message('P', "$name\0$sql\0\0\0"); }
 sub bind_to { my ($portal, $name, @values) = @_; return RawClient::message('B', "$portal\0$name\0\0\0" . pack('n', scalar @values) . join('', map { pack('l>/a', $_) } @values) . "\0\0"); }
@@ -120,7 +123,7 @@ route('a temporary default', 'CREATE TABLE over_N (i int, v int)', 'CREATE TEMP 
 
 my $own = 'CREATE TEMP TABLE own_N (i int, v int DEFAULT put_N(1))';
 # while the catalog is known: else the session would be taken for the worst
-my $known = sub { my ($w, $r, $gateway) = @_; Cached::learn($gateway); };
+my $known = sub { my ($w, $r, $gateway) = @_; learn_both($gateway); };
 route('a temporary domain', '', [ $known, 'CREATE DOMAIN pg_temp.own_N AS int CHECK (put_N(VALUE) > 0)' ], then => 'SELECT 5::own_N', after => 'DISCARD ALL');
 route('a check of a domain with a name that is cut', 'CREATE DOMAIN ' . ('d' x 62) . "\xc3\xa9 AS int CHECK (put_N(VALUE) > 0)", 'SELECT 5::' . ('d' x 62) . "\xc3\xa9");
 route('a function of a row with a name that is cut', 'CREATE FUNCTION ' . ('f' x 62) . "\xc3\xa9(unrelated) RETURNS int LANGUAGE plpgsql AS \$\$ BEGIN RETURN put_N(1); END \$\$", 'SELECT u.' . ('f' x 62) . "\xc3\xa9 FROM unrelated u");
@@ -132,6 +135,10 @@ route('a temporary table that becomes a child', 'CREATE TABLE over_N (i int, v i
 route('a temporary table by search_path', 'CREATE TABLE over_N (i int, v int)', [ 'LISTEN own_N', 'SET search_path = pg_temp, public', 'CREATE TABLE over_N (i int, v int DEFAULT put_N(1))' ], then => 'INSERT INTO over_N (i) VALUES (1)', after => 'DISCARD ALL');
 route('a temporary table that a function makes', $maker, [ 'LISTEN own_N', 'SELECT make_N()' ], then => 'INSERT INTO over_N (i) VALUES (1)', after => 'DISCARD ALL');
 route('a temporary table that a function makes, then bound', $maker, [ 'BEGIN', 'SELECT make_N()', 'LISTEN own_N', 'COMMIT' ], then => 'INSERT INTO over_N (i) VALUES (1)', after => 'DISCARD ALL');
+route('a temporary view that a function makes, read', 'CREATE TABLE over_N (i int); CREATE FUNCTION view_N() RETURNS int LANGUAGE plpgsql AS $$ BEGIN CREATE TEMP VIEW over_N AS SELECT put_N(1) AS i; RETURN 1; END $$',
+	[ $known, 'LISTEN own_N', 'SELECT view_N()' ], then => 'SELECT i FROM over_N', after => 'DISCARD ALL');
+route('a temporary domain that a function makes, cast to', 'CREATE DOMAIN over_N AS int; CREATE FUNCTION domain_N() RETURNS int LANGUAGE plpgsql AS $$ BEGIN CREATE DOMAIN pg_temp.over_N AS int CHECK (put_N(VALUE) > 0); RETURN 1; END $$',
+	[ $known, 'LISTEN own_N', 'SELECT domain_N()' ], then => 'SELECT 5::over_N', after => 'DISCARD ALL');
 route('a permanent table is made beside the temporary one', '', [ $known, 'CREATE TEMP TABLE over_N (i int, v int DEFAULT put_N(1))', sub { my ($w, $r, $gateway) = @_; Cached::at_origin($gateway, "CREATE TABLE over_$r->{n} (i int, v int)"); } ], then => 'INSERT INTO over_N (i) VALUES (1)', after => 'DISCARD ALL');
 
 my $gateway = Cached::start(create => 0, workers => 2, relay => 1);
@@ -162,7 +169,7 @@ for my $r (@routes)
 	{
 		my $made = $master->query($r->{root});
 		ok(!$made->{error}, "$name: made") or diag(RawClient::error_text($made));
-		Cached::learn($gateway);
+		learn_both($gateway);
 	}
 	my @write = @{ $r->{write} };
 	my $write = sub {
@@ -175,7 +182,7 @@ for my $r (@routes)
 	if ($r->{then})
 	{
 		$write->();
-		Cached::learn($gateway);
+		learn_both($gateway);
 		@write = ($r->{then});
 	}
 	my $before = warm_or_say($name, $read);
@@ -191,14 +198,14 @@ for my $r (@routes)
 	}
 	$writer->query($r->{after}) if $r->{after};
 	$writer->terminate;
-	$master->query($r->{undo}), Cached::learn($gateway) if $r->{undo};
+	$master->query($r->{undo}), learn_both($gateway) if $r->{undo};
 }
 
 # ---- case 24: an answer that is on its way, from the origin's snapshot to the gateway, while a write comes and goes by a shorter way ----
 my $near = $gateway->client(database => 'near');
 my @others = ($reader, $gateway->client, $near);
 Cached::at_origin($gateway, 'CREATE TABLE raced (i int, v int); INSERT INTO raced VALUES (1, 0)');
-Cached::learn($gateway, $_) for 'app', 'near';
+learn_both($gateway);
 sub raced { my ($what) = @_; return "SELECT v, '$what' FROM raced WHERE i = 1"; }
 sub since { return $direct->value('SELECT clock_timestamp()'); }
 

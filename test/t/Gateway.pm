@@ -99,6 +99,23 @@ sub alter
 	$self->sql("SELECT hyperpool.alter_origin('app', $options)");
 }
 
+# Their catalogs are known from now on. On a busy machine the scout may give up a read, and begins it anew.
+sub learn
+{
+	my ($self, @names) = @_;
+	for my $name (@names)
+	{
+		my $error;
+		for (1 .. 5)
+		{
+			$error = ($self->try_sql("SELECT hyperpool.refresh_catalog('$name', '60s')"))[1];
+			last unless $error =~ /did not answer in time|was not read in time/;
+		}
+		die "the catalog of $name was not read: $error" if $error ne '';
+	}
+	return;
+}
+
 # The same by a connection that stays: for what lasts shorter than a psql needs to start.
 sub look
 {

@@ -163,7 +163,7 @@ sub plays_alike
 sub clients
 {
 	my ($self, $ways, @options) = @_;
-	$_->{gateway}->sql("SELECT hyperpool.refresh_catalog('$_->{name}')") for grep { $_ } map { ($_->{behind}, $_) } @$ways;
+	$_->{gateway}->learn($_->{name}) for grep { $_ } map { ($_->{behind}, $_) } @$ways;
 	return $self->run($ENV{HP_TOKENS}, '--direct', $ENV{HP_LIVE}, (map { ('--through', $_->{through}) } @$ways), '--patience', 60000, @options);
 }
 

@@ -251,7 +251,7 @@ sub outcome
 sub value { my ($self, $sql) = @_; return outcome($self->query($sql)); }
 
 # Says these bytes and tells every message that comes, up to so many ReadyForQuery, so that two connections to one database can be compared: bodies in hex, of
-# errors and notices severity, SQLSTATE, text and position.
+# errors and notices severity, SQLSTATE, text and position. Settings that are reported one after another are in the order in which a backend came to change them: sorted here.
 sub conversation
 {
 	my ($self, $bytes, $readies, $seconds) = @_;
@@ -273,6 +273,9 @@ sub conversation
 		$self->{status} = $body if $type eq 'Z';
 		$readies-- if $type eq 'Z';
 		push @told, "$type:" . ($type =~ /[EN]/ ? join '/', map { $_ // '' } @{ fields($body) }{qw(S C M P)} : unpack('H*', $body));
+		my $first = $#told;
+		$first-- while $first > 0 && $told[ $first - 1 ] =~ /^S:/;
+		@told[ $first .. $#told ] = sort @told[ $first .. $#told ] if $type eq 'S';
 	}
 	return join ' ', @told;
 }

@@ -244,13 +244,14 @@ fail(const char *format,...)
 	exit(2);
 }
 
+/* A number below the limit; 0 if there is none. */
 static uint32_t
 chance(uint64_t *state, uint32_t limit)
 {
 	*state ^= *state << 13;
 	*state ^= *state >> 7;
 	*state ^= *state << 17;
-	return (uint32_t) ((*state >> 16) % limit);
+	return limit > 0 ? (uint32_t) ((*state >> 16) % limit) : 0;
 }
 
 /* ---- texts ---- */
@@ -617,6 +618,8 @@ read_burst(Client *c)
 
 	while (nreads < READS_MAX && routes[route].reads[nreads])
 		nreads++;
+	if (nreads == 0)
+		fail("route %s has nothing to read", routes[route].name);
 	which = (int) chance(&c->chance, (uint32_t) nreads);
 	has_parameter = form != FORM_SIMPLE && strstr(routes[route].reads[which], "{r}") != NULL;
 	fill_in(text, routes[route].reads[which], strlen(routes[route].reads[which]), 0, form != FORM_SIMPLE);

@@ -542,34 +542,42 @@ TEST(temporary_things_unseen)
 	StatementFacts statement = {.known = true, .kind = STATEMENT_READ};
 	DatabaseSlots slots = {1000, 1001, 1002, 1003};
 
-	for (int with = 0; with < 2; with++)
+	for (int with = 0; with < 3; with++)
 	{
 		ProofDraft *draft = proof_draft_create();
 		ByteBuffer	image = {0};
 		const Facts *facts;
 		Proof		proof;
+		bool		any = with >= 1;
+		bool		view = with >= 2;
 
 		draft_names(draft);
-		if (with)
+		if (any)
 			proof_draft_function(draft, PROOF_EVENT_FUNCTION, PROOF_TEMP_FUNCTION, NAME_VOLATILE);
+		if (view)
+			proof_draft_function(draft, PROOF_EVENT_FUNCTION, PROOF_TEMP_VIEW_FUNCTION, NAME_VOLATILE);
 		CHECK(proof_draft_image(draft, &slots, &image));
 		facts = proof_facts(image.data, buffer_len(&image));
 		statement.mentions = make_mentions("f fvol", 0);
 		proof_draw(facts, &statement, NULL, 0, &proof, NULL);
 		CHECK_EQ_INT(proof.writes, WRITES_ANYTHING);
-		CHECK_EQ_INT(proof.makes_unseen, with);
+		CHECK_EQ_INT(proof.makes_unseen, any);
+		CHECK_EQ_INT(proof.makes_unseen_view, view);
 		mentions_free(statement.mentions);
 		statement.mentions = make_mentions("f lower", 0);
 		proof_draw(facts, &statement, NULL, 0, &proof, NULL);
 		CHECK_EQ_INT(proof.makes_unseen, false);
+		CHECK_EQ_INT(proof.makes_unseen_view, false);
 		mentions_free(statement.mentions);
 		statement.mentions = make_mentions("f lower", TEXT_WRITES_ANYTHING);
 		proof_draw(facts, &statement, NULL, 0, &proof, NULL);
-		CHECK_EQ_INT(proof.makes_unseen, with);
+		CHECK_EQ_INT(proof.makes_unseen, any);
+		CHECK_EQ_INT(proof.makes_unseen_view, view);
 		mentions_free(statement.mentions);
 		statement.mentions = make_mentions("f lower", TEXT_WRITES_ANYTHING | TEXT_TEMPORARY);
 		proof_draw(facts, &statement, NULL, 0, &proof, NULL);
 		CHECK_EQ_INT(proof.makes_unseen, true);
+		CHECK_EQ_INT(proof.makes_unseen_view, true);
 		mentions_free(statement.mentions);
 		buffer_free(&image);
 		proof_draft_destroy(draft);

@@ -69,6 +69,10 @@ TEST(read_and_write_readiness)
 	close(other);				/* a hang-up is told to one that watches nothing */
 	CHECK_EQ_INT(reactor_turn(reactor), 1);
 	CHECK_EQ_INT(w.events, REACTOR_READ);
+	CHECK_EQ_INT(reactor_turn(reactor), 0); /* once: it cannot be told to wait */
+	CHECK(reactor_watch(reactor, &w.source, REACTOR_READ));
+	CHECK_EQ_INT(reactor_turn(reactor), 1); /* and again to one that watches */
+	CHECK_EQ_INT(reactor_turn(reactor), 1);
 	reactor_remove(reactor, &w.source);
 	CHECK_EQ_INT(w.source.fd, -1);
 	CHECK_EQ_INT(reactor_turn(reactor), 0);

@@ -149,7 +149,7 @@ hex_piece(const char *text, Buffer *out)
 static void
 bare_piece(Cursor *c, Buffer *out)
 {
-	char		text[4096];
+	char		text[4096] = "";
 
 	word(c, text, sizeof(text));
 	if (strncmp(text, "fill:", 5) == 0)
