@@ -425,11 +425,13 @@ session_set_timer(ClientSession *s, int64 after)
 		reactor_clear_timer(session_reactor, &s->timer);
 }
 
-/* It is the client's turn: in a transaction, in the middle of a batch or a copy. */
+/* It is the client's turn: in a transaction, in the middle of a batch, a copy or a message. Nothing is answered behind what it has not flushed. */
 static bool
 waits_for_client(const ClientSession *s)
 {
-	return s->inflight == 0 || (s->inflight == 1 && s->tail && exchange_waits_for_client(&s->tail->x));
+	if (s->inflight != 1 || s->tail == NULL)
+		return s->inflight == 0;
+	return exchange_waits_for_client(&s->tail->x) || (s->tail->x.phase == EXCHANGE_OPEN && !s->flushed) || frame_inside(&s->reader);
 }
 
 /* When the limit that applies now is reached; 0 = there is none. */
@@ -439,7 +441,12 @@ limit_at(const ClientSession *s)
 	bool		idle = waits_for_client(s);
 	int64		limit = idle ? pool_idle_transaction_timeout(s->pool) : pool_query_timeout(s->pool);
 
-	return limit == 0 ? 0 : limit + (idle ? Max(s->heard_at, s->answered_at) : s->answered_at);
+	if (limit == 0)
+		return 0;
+	/* it may have more to say, but the origin does not take it */
+	if (idle && s->link && link_is_draining(s->link))
+		return reactor_now(session_reactor) + limit;
+	return limit + (idle ? Max(s->heard_at, s->answered_at) : s->answered_at);
 }
 
 void
@@ -524,7 +531,10 @@ may_read(const ClientSession *s)
 static void
 link_drained(void *owner)
 {
-	session_resume(owner);
+	ClientSession *s = owner;
+
+	s->heard_at = reactor_now(session_reactor);
+	session_resume(s);
 }
 
 /* Few clients speak while they wait: who is not to be read is watched until something comes (on_ready), which saves two system calls a query. */

@@ -485,8 +485,7 @@ return_link(ClientSession *s)
 	OriginLink *link = s->link;
 	LinkAfter	after = s->emptied_behind ? LINK_AFTER_RETIRE : effects_link_after(s->effects & ~EFFECT_UNBIND);
 
-	/* a role is known to its session by OID: dropped and made again it would be another one */
-	if (after == LINK_AFTER_CLEAN && (settings_get(s->settings, "role") || settings_get(s->settings, "session_authorization")))
+	if (after == LINK_AFTER_CLEAN && session_settings_are_identity(s->settings))
 		after = LINK_AFTER_RESET;
 
 	if (s->holding_link)

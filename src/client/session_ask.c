@@ -83,7 +83,10 @@ session_attach(ClientSession *s, OriginLink *link)
 		link_break_now(link);
 }
 
-/* Who one is decides what one may do: a link whose role could not be set must not run anything. */
+/*
+ * Who one is decides what one may do: a link whose role could not be set must not run anything. And a role is known to a link by OID: dropped and made again
+ * it would be another one, so the link is reset before it is used again.
+ */
 bool
 session_settings_are_identity(const SettingsVector *settings)
 {
@@ -704,6 +707,7 @@ first_piece(ClientSession *s, const Frame *frame)
 	if (step == STEP_TAKEN)
 	{
 		s->heard_at = reactor_now(session_reactor);
+		s->flushed = frame->type == MSG_FLUSH;
 		remember_asked(s, frame);
 		step = forward_by_type(s, frame);
 	}

@@ -86,6 +86,7 @@ typedef struct ClientSession
 	bool		closing;		/* flush what is in `out`, then close */
 	bool		loss_told;		/* the loss of the link was told as the answer to an exchange */
 	bool		failed_transaction; /* the link was lost in a transaction: the client is told it failed, and must end it */
+	bool		flushed;		/* a Flush is the last that was sent of its batch */
 	bool		unnamed_too_long;	/* its unnamed statement is on its link alone; `unnamed` is NULL */
 	bool		begin_portal;	/* of `begin`: its unnamed portal is still there */
 	bool		safe_encoding;	/* its SQL may be parsed */

@@ -335,7 +335,7 @@ greet_from_link(ClientSession *s, OriginLink *link)
 {
 	link_put_parameters(link, &s->out);
 	pool_learn_parameters(s->pool, s->settings, link);
-	pool_return(link, LINK_AFTER_CLEAN);
+	pool_return(link, session_settings_are_identity(s->settings) ? LINK_AFTER_RESET : LINK_AFTER_CLEAN);
 	if (s->state == SESSION_STARTING)
 		greet(s);
 }

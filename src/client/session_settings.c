@@ -55,6 +55,9 @@ read_answer(SessionSettings *reading, Bytes bytes)
 	size_t		used = 0;
 	Bytes		all;
 
+	/* what is not understood is not kept: it may have no end */
+	if (reading->failed)
+		return;
 	buffer_put(&reading->partial, bytes.data, bytes.len);
 	all = buffer_view(&reading->partial);
 	for (;;)
@@ -72,6 +75,8 @@ read_answer(SessionSettings *reading, Bytes bytes)
 	}
 	buffer_consume(&reading->partial, used);
 	reading->failed |= reading->partial.failed;
+	if (reading->failed)
+		buffer_free(&reading->partial);
 }
 
 void

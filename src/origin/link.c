@@ -605,6 +605,12 @@ link_on_drained(OriginLink *link, void (*on_drained) (void *owner), void *owner)
 	link->drained_owner = owner;
 }
 
+bool
+link_is_draining(const OriginLink *link)
+{
+	return link->on_drained != NULL;
+}
+
 void
 link_watch(OriginLink *link)
 {

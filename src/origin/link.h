@@ -224,6 +224,7 @@ extern void link_on_stray(OriginLink *link, bool (*on_stray) (void *owner, Bytes
 #define LINK_HIGH_WATER		(256 * 1024)
 extern bool link_is_full(const OriginLink *link);
 extern void link_on_drained(OriginLink *link, void (*on_drained) (void *owner), void *owner);
+extern bool link_is_draining(const OriginLink *link);	/* on_drained is to be called */
 /* The client does not take its answer: stop (or go on) reading the origin. */
 extern void link_hold_reading(OriginLink *link, bool hold);
 /* The owner has gone: answers are dropped from now on; on_message is not called again. */

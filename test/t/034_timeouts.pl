@@ -64,8 +64,35 @@ $client->put_raw(RawClient::message('P', "\0SELECT 1\0\0\0") . RawClient::messag
 ok($client->is_closed(15), 'Parse, Flush and silence keep a link no longer either');
 like($client->{in}, qr/25P03/, 'with the same reason');
 
-# ---- connect_timeout, to an origin that accepts and then is silent ----
+my $sets = 'UPDATE locked SET i = 2';
+$other->query('CREATE TABLE locked AS SELECT 1 AS i');
+for my $half ([ 'a batch neither flushed nor synced', RawClient::message('P', "\0$sets\0\0\0") . RawClient::message('B', "\0\0\0\0\0\0\0\0") . RawClient::message('E', "\0\0\0\0\0") ],
+	[ 'half a message', RawClient::message('P', "\0SELECT \$1\0\0\0") . 'B' . pack('N', 200_000) . "\0\0" . 'x' x 100_000 ])
+{
+	my ($what, $bytes) = @$half;
+	$client = $gateway->client;
+	$client->put_raw($bytes);
+	ok($client->is_closed(15), "$what, and silence");
+	like($client->{in}, qr/25P03/, 'with the same reason');
+}
+is($other->query('UPDATE locked SET i = 3', 10)->{tags}[0], 'UPDATE 1', 'its locks are gone');
+$client = $gateway->client;
+$client->put_raw(RawClient::message('P', "\0SELECT pg_sleep(2)\0\0\0") . RawClient::message('B', "\0\0\0\0\0\0\0\0") . RawClient::message('E', "\0\0\0\0\0") . RawClient::message('H', ''));
+ok(!$client->is_closed(1.8), 'who has flushed waits for an answer');
 $client->vanish;
+
+# who copies is not silent while the origin takes nothing
+$client = $gateway->client;
+$client->ask('COPY locked FROM STDIN');
+IO::Select->new($client->{socket})->can_read(20);
+$gateway->relay('stall');
+$client->put_raw(RawClient::message('d', "1\n" x 4000) x 4000, 2);
+ok(!$client->is_closed(2.5), 'a copy that the origin does not take is not taken for silence');
+$gateway->relay('resume');
+$client->vanish;
+is(Gateway::wait_until(sub { $other->value(q{SELECT count(*) FROM pg_stat_activity WHERE query ~ '^COPY'}) }, '0'), '0', 'and ends with its client');
+
+# ---- connect_timeout, to an origin that accepts and then is silent ----
 $gateway->alter(q{idle_transaction_timeout => '0', queue_timeout => '30s'});
 $gateway->relay('stall');
 $gateway->sql(q{SELECT hyperpool.restart_origin('app')});

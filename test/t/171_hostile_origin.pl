@@ -82,6 +82,24 @@ my %behaviours = (
 		HostileOrigin::put($c, RawClient::message('T', pack('n', 1) . "x\0" . pack('NnNnNn', 0, 0, 25, 65535, 0xffffffff, 0)) . 'D' . pack('NnN', 0x3ffffff0, 1, 0x3fffffe0));
 		HostileOrigin::put($c, 'x' x 1_000_000) for 1 .. 1000;
 	},
+	# whatever is asked behind a SET, as what has been set
+	'endless setting' => sub
+	{
+		my ($c) = @_;
+		my $asked = '';
+		HostileOrigin::put($c, HostileOrigin::authentication(0) . HostileOrigin::parameter('server_version', '15.0') . HostileOrigin::parameter('client_encoding', 'UTF8')
+			  . RawClient::message('K', pack('NN', 1, 2)) . RawClient::message('Z', 'I'));
+		while (my ($type, $body) = HostileOrigin::read_message($c))
+		{
+			HostileOrigin::put($c, RawClient::message('C', "SET\0") . RawClient::message('Z', 'I')) if $type eq 'Q';
+			$asked .= $body;
+			last if $type eq 'S' && $asked =~ /pg_settings/;
+			HostileOrigin::put($c, RawClient::message('Z', 'I')) if $type eq 'S';
+		}
+		HostileOrigin::put($c, RawClient::message('1', '') . RawClient::message('2', '') . 'D' . pack('NnN', 0x3ffffff0, 2, 0x3fffffe0));
+		HostileOrigin::put($c, 'x' x 1_000_000) for 1 .. 200;
+		sleep 60;
+	},
 	http => sub { my ($c) = @_; HostileOrigin::put($c, "HTTP/1.1 400 Bad Request\r\n\r\n"); },
 	half => sub { my ($c) = @_; HostileOrigin::put($c, "R\0\0"); },
 	silent => sub { sleep 60; },
@@ -191,6 +209,15 @@ my $client = $gateway->client(database => 'no codes');
 ok($client->query("SELECT $_", 10), 'they get what it says') for 1 .. 3;
 ok($client->extended('SELECT $1', 'x'), 'by extended messages, too');
 others_go_on('no codes');
+make_origin('endless setting', $plain, 'endless setting', 'app');
+my $setting;
+Gateway::wait_until(sub { $setting = eval { $gateway->client(database => 'endless setting', seconds => 5) } ? 'in' : '' }, 'in');
+$client = $gateway->client(database => 'endless setting');
+is($client->query('SET work_mem = 1000')->{tags}[0], 'SET', 'a SET');
+is($gateway->wait_for(q{SELECT bytes_from_origin > 150000000 FROM hyperpool.stat_origins WHERE origin = 'endless setting'}, 't', 60), 't', 'whose settings are a row of a gigabyte');
+my $kept = Gateway::private_memory($worker) - $before;
+cmp_ok($kept, '<', 32 * 1024, "is not kept by the worker: $kept kB");
+others_go_on('endless setting');
 make_origin('endless row', $plain, 'endless row', 'app');
 $gateway->wait_for(q{SELECT count(*) FROM hyperpool.stat_origins WHERE origin = 'endless row'}, '1');
 $gateway->try_sql(q{SELECT hyperpool.refresh_catalog('endless row', '60s')});
