@@ -945,6 +945,7 @@ take_pool_anew(ClientSession *s, const DirectoryOrigin *origin)
 	session_cache_abort(s);
 	pool_unref(s->pool);
 	s->pool = pool;
+	s->scope = 0;
 }
 
 /* Looked at again after each change of the directory, but never in the middle of a transaction. */

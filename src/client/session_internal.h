@@ -448,7 +448,7 @@ extern void session_note_takes_name(ClientSession *s, SessionNote *note);	/* CLO
 extern void session_free_note(void *note);
 
 /* session_settings.c */
-extern bool session_settings_read(ClientSession *s);	/* asks the origin what is set now; session_quiet is called again when known */
+extern bool session_settings_read(ClientSession *s);	/* asks the origin what is set now; session_quiet is called again when known. False: no memory, so the link is bound */
 extern void session_settings_forget(ClientSession *s);
 extern void session_settings_will_return(ClientSession *s); /* its newest exchange may undo what was given at login */
 extern void session_settings_ended(ClientSession *s, const LinkExchange *e);	/* such an exchange has ended */

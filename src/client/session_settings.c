@@ -265,7 +265,11 @@ session_settings_read(ClientSession *s)
 
 	s->reading = mem_zalloc(sizeof(SessionSettings));
 	if (s->reading == NULL)
+	{
+		/* the link that has them stays its own */
+		s->effects |= EFFECT_BIND;
 		return false;
+	}
 	s->reading->reader.side = FRAME_FROM_ORIGIN;
 	e = link_ask(s->link, s, on_news);
 	if (e == NULL || !ask_settings(e, s->link))
