@@ -261,12 +261,15 @@ look_and_publish(void)
 static void
 after_publication(void)
 {
-	Directory  *was = published;
+	Directory  *now = directory_refresh(NULL);
 
-	published = NULL;
-	published = directory_refresh(NULL);
-	settle_counters(was, published);
-	directory_forget(was);
+	/* without memory for it what is new is settled after the next */
+	if (now != NULL)
+	{
+		settle_counters(published, now);
+		directory_forget(published);
+		published = now;
+	}
 	tell_all();
 }
 

@@ -106,9 +106,11 @@ time_to_rest(void)
 
 /*
  * libpq keeps a row of an answer until it is whole, and an origin may announce one of a gigabyte. Beyond this libpq gets no memory, says so, and that origin's connection ends;
- * what a catalog takes is bounded by hyperpool.facts_size, so it is far less.
+ * what a catalog takes is bounded by hyperpool.facts_size, and a directory, of which there are two for a moment, by hyperpool.directory_size.
  */
 #define MEMORY_MAX		(UINT64CONST(256) * 1024 * 1024)
+#define TIMES_FACTS		16		/* what is known of catalogs may take so many times as much while it is read */
+#define TIMES_DIRECTORY	8		/* the same of two directories, decoded */
 
 static void
 limit_memory(void)
@@ -123,7 +125,8 @@ limit_memory(void)
 	/* the kernel has written it: NOLINTNEXTLINE(cert-err34-c) */
 	if (fscanf(file, "%*u %*u %*u %*u %*u %llu", &pages) == 1 && getrlimit(RLIMIT_DATA, &limit) == 0)
 	{
-		rlim_t		most = (rlim_t) (pages * sysconf(_SC_PAGESIZE) + MEMORY_MAX + UINT64CONST(16) * 1024 * hyperpool_facts_size);
+		uint64		kilobytes = (uint64) TIMES_FACTS * hyperpool_facts_size + (uint64) TIMES_DIRECTORY * hyperpool_directory_size;
+		rlim_t		most = (rlim_t) (pages * sysconf(_SC_PAGESIZE) + MEMORY_MAX + kilobytes * 1024);
 
 		limit.rlim_cur = Min(limit.rlim_max, most);
 		if (setrlimit(RLIMIT_DATA, &limit) != 0)
