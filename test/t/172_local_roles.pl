@@ -84,7 +84,13 @@ is(as('ann', q{SELECT count(*) FROM pg_user_mappings WHERE umoptions::text ~ 'se
 is(as('ann', q{ALTER SERVER app OPTIONS (SET host '127.0.0.2')}), '42501', 'nor turns it elsewhere');
 is(as('ann', q{CREATE USER MAPPING FOR PUBLIC SERVER app OPTIONS (user 'other', password 'open-it')}), '42501', 'nor to everybody');
 is(as('ann', q{CREATE USER MAPPING FOR ann SERVER app OPTIONS (user 'other')}), '', 'it may have a credential of its own');
-is(comes_to('08001', 'ann', 'app'), '08001', 'but no password, no link');
+is(comes_to('2F003', 'ann', 'app'), '2F003', 'but no password, no link');
+my $passwords = $region->data_dir . '/passwords';
+write_file($passwords, "*:*:*:other:open-it\n");
+chmod 0600, $passwords;
+$gateway->sql(qq{ALTER SERVER app OPTIONS (ADD passfile '$passwords')});
+is($gateway->sql(q{SELECT pg_sleep(2)}) . enters('ann', 'app'), '2F003', 'nor by a password file that a superuser has named for the origin: the user could be any of it');
+$gateway->sql('ALTER SERVER app OPTIONS (DROP passfile)');
 as('ann', q{ALTER USER MAPPING FOR ann SERVER app OPTIONS (ADD password 'wrong')});
 is(comes_to('28P01', 'ann', 'app'), '28P01', 'nor with a wrong one');
 as('ann', q{ALTER USER MAPPING FOR ann SERVER app OPTIONS (SET password 'open-it')});
