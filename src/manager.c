@@ -18,6 +18,7 @@
 #include "access/table.h"
 #include "access/tableam.h"
 #include "access/xact.h"
+#include "catalog/pg_authid.h"
 #include "catalog/pg_database.h"
 #include "executor/spi.h"
 #include "miscadmin.h"
@@ -152,6 +153,9 @@ be_undisturbed(void)
 		{"IntervalStyle", "postgres"},
 	};
 
+	/* these two are settings as well, and the owner of a database may set them for all who connect to it */
+	SetSessionAuthorization(BOOTSTRAP_SUPERUSERID, true);
+	SetConfigOption("role", "none", PGC_SUSET, PGC_S_OVERRIDE);
 	for (size_t i = 0; i < lengthof(settings); i++)
 		SetConfigOption(settings[i][0], settings[i][1], PGC_SUSET, PGC_S_OVERRIDE);
 }

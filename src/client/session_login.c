@@ -591,14 +591,15 @@ authenticate(ClientSession *s)
 {
 	SessionLogin *login = s->login;
 	IdentityClient *c = &login->client;
+	const DirectoryOrigin *origin;
 
 	login->phase = PHASE_AUTHENTICATION;
 	c->hba.tls = transport_is_tls(&s->transport);
 	c->hba.user = bytes_str(login->user);
 	c->hba.database = bytes_str(login->database);
 	c->ssl = c->hba.tls ? s->transport.ssl : NULL;
-	c->origin = directory_origin(session_directory, c->hba.database);
-	s->counters = counters_of(session_worker, c->origin ? c->origin->slot : 0);
+	origin = directory_origin(session_directory, c->hba.database);
+	s->counters = counters_of(session_worker, origin ? origin->slot : 0);
 	act_on(s, identity_begin(session_directory, c, &login->identity, &s->out));
 }
 
@@ -846,7 +847,7 @@ password_bytes(ClientSession *s)
 		refuse(s, REFUSE_PROTOCOL_VIOLATION, "expected password response");
 		return;
 	}
-	identity = identity_step(s->login->identity, frame.body, &s->out);
+	identity = identity_step(session_directory, s->login->identity, frame.body, &s->out);
 	explicit_bzero((void *) frame.raw.data, frame.raw.len);
 	buffer_consume(&s->in, frame.raw.len);
 	act_on(s, identity);

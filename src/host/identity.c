@@ -5,8 +5,8 @@
  * then role, origin, right, credential. The password work is PostgreSQL's own code (pg_be_scram_mech,
  * md5_crypt_verify) over the directory's verifiers.
  *
- * Owns one memory context a login and one resource owner a process. The directory is read in identity_begin only:
- * it may be replaced while the client thinks, so whatever is needed later is copied there.
+ * Owns one memory context a login and one resource owner a process. The directory may be replaced while the client
+ * thinks, so whatever is needed later is copied: line and verifier at the beginning; what the role may do, anew with each step.
  * Every step runs guarded: an ERROR of PostgreSQL's code becomes a refusal of this client.
  * Never: waits, touches a catalog, tells the client what the server would not tell it, logs a secret.
  */
@@ -88,7 +88,7 @@ struct Identity
 /* What one guarded step works on. */
 typedef struct IdentityTask
 {
-	Directory  *directory;		/* first step only */
+	Directory  *directory;		/* as it is now */
 	const IdentityClient *client;	/* first step only */
 	Bytes		body;			/* further steps */
 	ByteBuffer *out;
@@ -251,6 +251,22 @@ copy_terminated(Bytes view)
 }
 
 /* ---- after the proof ---- */
+
+/* A client may think for as long as authentication_timeout, and the role be gone by then. */
+static void
+remember_rights(Identity *identity, const Directory *directory)
+{
+	const DirectoryRole *role = directory_role_by_oid(directory, identity->role);
+	const DirectoryOrigin *origin = directory_origin(directory, bytes_str(identity->database));
+
+	identity->role = role != NULL ? role->oid : InvalidOid;
+	identity->can_login = role != NULL && role->can_login;
+	identity->connection_limit = role != NULL ? role->connection_limit : -1;
+	identity->has_origin = origin != NULL;
+	identity->allow_trust = origin != NULL && origin->allow_trust;
+	identity->may_use = role != NULL && directory_may_use(directory, role->oid, origin);
+	identity->has_credential = role != NULL && directory_credential(directory, origin, role->oid) != NULL;
+}
 
 static const char *
 address_text(const HbaClient *client, char *buf, size_t size)
@@ -433,6 +449,7 @@ take_message(Identity *identity, const IdentityTask *task)
 {
 	size_t		limit = identity->stage == STAGE_MD5 ? PASSWORD_MESSAGE_MAX : SASL_MESSAGE_MAX;
 
+	remember_rights(identity, task->directory);
 	if (identity->stage != STAGE_OVER && task->body.len > limit - 4)
 		return refuse_malformed(identity, task->out, "invalid message length");
 	switch (identity->stage)
@@ -466,24 +483,14 @@ remember_verifier(Identity *identity, const DirectoryRole *role)
 }
 
 static void
-remember_role(Identity *identity, const Directory *directory, const IdentityClient *client)
+remember_role(Identity *identity, const Directory *directory)
 {
-	const DirectoryRole *role = directory_role(directory, client->hba.user);
-	const DirectoryOrigin *origin = client->origin;
+	const DirectoryRole *role = directory_role(directory, bytes_str(identity->user));
 
 	if (role != NULL)
-	{
 		identity->role = role->oid;
-		identity->can_login = role->can_login;
-		identity->connection_limit = role->connection_limit;
-	}
 	remember_verifier(identity, role);
-	if (origin == NULL)
-		return;
-	identity->has_origin = true;
-	identity->allow_trust = origin->allow_trust;
-	identity->may_use = role != NULL && directory_may_use(directory, role->oid, origin);
-	identity->has_credential = role != NULL && directory_credential(directory, origin, role->oid) != NULL;
+	remember_rights(identity, directory);
 }
 
 static void
@@ -577,7 +584,7 @@ begin(Identity *identity, const IdentityTask *task)
 	remember_client(identity, task->client);
 	if (task->directory == NULL)
 		return refuse(identity, task->out, REFUSE_STARTING, NULL, NULL);
-	remember_role(identity, task->directory, task->client);
+	remember_role(identity, task->directory);
 
 	lines = directory_hba(task->directory, &n, &usable);
 	if (!usable)
@@ -625,9 +632,9 @@ identity_begin(Directory *directory, const IdentityClient *client, Identity **id
 }
 
 IdentityVerdict
-identity_step(Identity *identity, Bytes body, ByteBuffer *out)
+identity_step(Directory *directory, Identity *identity, Bytes body, ByteBuffer *out)
 {
-	IdentityTask task = {.body = body, .out = out};
+	IdentityTask task = {.directory = directory, .body = body, .out = out};
 
 	return run_guarded(identity, take_message, &task);
 }

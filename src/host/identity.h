@@ -28,13 +28,12 @@ typedef struct IdentityClient
 {
 	HbaClient	hba;			/* address, tls, user, database = origin name */
 	void	   *ssl;			/* SSL * or NULL: channel binding, client certificate */
-	const DirectoryOrigin *origin;	/* NULL: no such origin (said only after authentication where a password is asked) */
 } IdentityClient;
 
 /* Begins; *identity is made. Views in client must last until identity_end. */
 extern IdentityVerdict identity_begin(Directory *directory, const IdentityClient *client, Identity **identity, ByteBuffer *out);
-/* One PasswordMessage / SASL response body. */
-extern IdentityVerdict identity_step(Identity *identity, Bytes body, ByteBuffer *out);
+/* One PasswordMessage / SASL response body. What the role may do is looked up in this directory: it may be a newer one. */
+extern IdentityVerdict identity_step(Directory *directory, Identity *identity, Bytes body, ByteBuffer *out);
 extern Oid	identity_role(const Identity *identity);	/* after IDENTITY_IN */
 extern void identity_end(Identity *identity);	/* wipes and frees; NULL is fine */
 /* Once per worker: resource owner and what PostgreSQL's code needs. */

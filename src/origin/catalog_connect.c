@@ -218,6 +218,11 @@ watch_open(CatalogWatch *w, const DirectoryOrigin *origin, const DirectoryCreden
 		watch_fail(w, now, "it has no credential", "Give it one with hyperpool.set_credential().");
 		return;
 	}
+	if (credential->require_password && (credential->password == NULL || credential->password[0] == '\0'))
+	{
+		watch_fail(w, now, "its credential has no password, and was not set by a superuser", NULL);
+		return;
+	}
 	if (!have_addresses(w, now, &addresses, &places))
 		return;
 	w->addresses = addresses.generation;

@@ -307,6 +307,15 @@ pool_begin_link(LinkPool *pool, const DirectoryAddresses *addresses, int places)
 	return false;
 }
 
+/* Without one libpq looks into a password file that a superuser has named for the origin: any user of it could be chosen by a credential. */
+static bool
+pool_lacks_password(const LinkPool *pool)
+{
+	const PoolConnection *c = &pool->connection;
+
+	return c->require_password && (c->password == NULL || c->password[0] == '\0');
+}
+
 /* False: not now. */
 static bool
 pool_open_link(LinkPool *pool)
@@ -316,6 +325,11 @@ pool_open_link(LinkPool *pool)
 
 	if (!pool_may_take_room(pool))
 		return false;
+	if (pool_lacks_password(pool))
+	{
+		pool_open_failed(pool, "2F003", "the credential has no password, and was not set by a superuser");
+		return false;
+	}
 	if (!pool_find_addresses(pool, &addresses, &places))
 		return false;
 	if (!pool_row_take_link(pool->row, pools.worker, pool->pool_size))

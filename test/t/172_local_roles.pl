@@ -6,7 +6,9 @@ use warnings;
 use FindBin;
 use lib $FindBin::RealBin;
 
+use Digest::MD5 qw(md5_hex);
 use Gateway;
+use IO::Socket::INET;
 use LoginClient qw(write_file);
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
@@ -84,7 +86,13 @@ is(as('ann', q{SELECT count(*) FROM pg_user_mappings WHERE umoptions::text ~ 'se
 is(as('ann', q{ALTER SERVER app OPTIONS (SET host '127.0.0.2')}), '42501', 'nor turns it elsewhere');
 is(as('ann', q{CREATE USER MAPPING FOR PUBLIC SERVER app OPTIONS (user 'other', password 'open-it')}), '42501', 'nor to everybody');
 is(as('ann', q{CREATE USER MAPPING FOR ann SERVER app OPTIONS (user 'other')}), '', 'it may have a credential of its own');
-is(comes_to('08001', 'ann', 'app'), '08001', 'but no password, no link');
+is(comes_to('2F003', 'ann', 'app'), '2F003', 'but no password, no link');
+my $passwords = $region->data_dir . '/passwords';
+write_file($passwords, "*:*:*:other:open-it\n");
+chmod 0600, $passwords;
+$gateway->sql(qq{ALTER SERVER app OPTIONS (ADD passfile '$passwords')});
+is($gateway->sql(q{SELECT pg_sleep(2)}) . enters('ann', 'app'), '2F003', 'nor by a password file that a superuser has named for the origin: the user could be any of it');
+$gateway->sql('ALTER SERVER app OPTIONS (DROP passfile)');
 as('ann', q{ALTER USER MAPPING FOR ann SERVER app OPTIONS (ADD password 'wrong')});
 is(comes_to('28P01', 'ann', 'app'), '28P01', 'nor with a wrong one');
 as('ann', q{ALTER USER MAPPING FOR ann SERVER app OPTIONS (SET password 'open-it')});
@@ -110,6 +118,52 @@ is(enters('dev', 'theirs'), '2F003', 'nor by ALTER SERVER');
 $gateway->sql(qq{ALTER SERVER theirs OWNER TO "$admin"; GRANT USAGE ON FOREIGN SERVER theirs TO dev});
 is(comes_to($admin, 'dev', 'theirs'), $admin, 'it is the owner that counts');
 
+# ---- a role that is changed while its client thinks about its proof ----
+my $lines = $region->data_dir . '/pg_hba.conf';
+write_file($lines, "host all late all md5\n" . PostgreSQL::Test::Utils::slurp_file($lines));
+$region->reload;
+$gateway->sql('GRANT USAGE ON FOREIGN SERVER app TO PUBLIC');
+sub publish { return $gateway->sql(q{SELECT hyperpool.alter_origin('app', connect_timeout => '14s')}) }    # its commit waits until it is
+my $startup = pack('N', 0x30000) . "user\0late\0database\0app\0\0";
+for my $case (['NOLOGIN', 'ALTER ROLE late NOLOGIN', '28000'], ['a limit', 'ALTER ROLE late CONNECTION LIMIT 0', '53300'], ['DROP ROLE', 'DROP ROLE late', '28000'])
+{
+	my ($name, $change, $code) = @$case;
+	$gateway->sql(q{DROP ROLE IF EXISTS late; SET password_encryption = md5; CREATE ROLE late LOGIN PASSWORD 'x'});
+	publish();
+	my $salt = '';
+	my $client;
+	Gateway::wait_until(sub
+	{
+		$client = IO::Socket::INET->new(PeerAddr => '127.0.0.1', PeerPort => $gateway->{port}) or return 'none';
+		$client->syswrite(pack('N', 4 + length $startup) . $startup);
+		sysread($client, my $asked, 13);
+		return $asked =~ /^R.{4}\x00{3}\x05(.{4})$/s && ($salt = $1) ? 'md5' : 'other';
+	}, 'md5');
+	$gateway->sql($change);
+	publish();
+	my $proof = 'md5' . md5_hex(md5_hex('xlate') . $salt) . "\0";
+	$client->syswrite('p' . pack('N', 4 + length $proof) . $proof);
+	my $said = '';
+	1 while $said !~ /\0\0$|Z\x00{3}\x05/ && sysread($client, $said, 4096, length $said);
+	like($said, qr/FATAL\0C$code\0/, "$name between question and proof: not let in");
+}
+$gateway->sql('REVOKE USAGE ON FOREIGN SERVER app FROM PUBLIC');
+
+# ---- the owner of the manager's database ----
+$gateway->sql('CREATE ROLE dbo');
+for my $setting ("role = 'dbo'", "session_authorization = 'dbo'")
+{
+	$region->safe_psql('template1', "ALTER DATABASE postgres OWNER TO dbo; SET SESSION AUTHORIZATION dbo; ALTER DATABASE postgres SET $setting");
+	my $manager = q{SELECT pid FROM pg_stat_activity WHERE backend_type = 'hyperpool manager'};
+	my $pid = $region->safe_psql('template1', $manager);
+	kill 'TERM', $pid;
+	Gateway::wait_until(sub { my $now = $region->safe_psql('template1', $manager); $now ne '' && $now != $pid ? 'another' : 'none' }, 'another');
+	$region->safe_psql('template1', 'ALTER ROLE ann NOLOGIN');
+	is(comes_to('28000', 'ann', 'app'), '28000', "a database with $setting: the manager reads on");
+	$region->safe_psql('template1', 'ALTER DATABASE postgres RESET ALL; ALTER ROLE ann LOGIN');
+	is(comes_to('other', 'ann', 'app'), 'other', 'and publishes');
+}
+
 # ---- nobody fills the directory ----
 is(as('ann', q{ALTER USER MAPPING FOR ann SERVER app OPTIONS (SET password '} . 'x' x 2_000_000 . q{')}), '22023', 'a password of 2 MB is refused');
 is(as('ann', q{ALTER USER MAPPING FOR ann SERVER app OPTIONS (SET user '} . 'x' x 9000 . q{')}), '22023', 'a user of 9000 bytes');
@@ -132,5 +186,5 @@ unlike($errors, qr/XX000|server closed|terminated|connection .* lost/, 'no call 
 is($gateway->sql('SELECT 1'), '1', 'the server stands');
 my $log = PostgreSQL::Test::Utils::slurp_file($region->logfile);
 unlike($log, qr/terminated by signal|TRAP:|PANIC:/, 'no process died');
-unlike($log, qr/background worker "hyperpool [^"]*" \(PID \d+\) exited/, 'no worker ended');
+unlike($log, qr/background worker "hyperpool (?!manager)[^"]*" \(PID \d+\) exited/, 'no worker ended');
 done_testing();
