@@ -207,6 +207,13 @@ find_in_select(const SelectStmt *select, Findings *found)
 	}
 }
 
+/* An UPDATE of it is a SET. */
+static bool
+is_settings_view(const RangeVar *relation)
+{
+	return strcmp(relation->relname, "pg_settings") == 0 && (relation->schemaname == NULL || strcmp(relation->schemaname, "pg_catalog") == 0);
+}
+
 void
 analyze_node_effects(Node *node, Findings *found)
 {
@@ -215,8 +222,11 @@ analyze_node_effects(Node *node, Findings *found)
 		case T_SelectStmt:
 			find_in_select((SelectStmt *) node, found);
 			break;
-		case T_InsertStmt:
 		case T_UpdateStmt:
+			if (is_settings_view(((UpdateStmt *) node)->relation))
+				found->effects |= EFFECT_SETTINGS;
+			/* FALLTHROUGH */
+		case T_InsertStmt:
 		case T_DeleteStmt:
 		case T_MergeStmt:
 			found->writes = true;

@@ -127,7 +127,8 @@ catalog_print_text(int version)
 
 #define READ_FUNCTIONS \
 	"select p.oid::text, p.pronamespace::text, p.provolatile, p.prokind, (p.prolang in (12, 13))::int::text, " \
-	"case when p.pronargs >= 1 and (p.pronargs - p.pronargdefaults <= 1 or (p.provariadic <> 0 and p.pronargs <= 2)) then p.proargtypes[0]::text else '0' end, " \
+	"case when p.provariadic <> 0 and p.pronargs = 1 then '2276' " \
+	"when p.pronargs >= 1 and (p.pronargs - p.pronargdefaults <= 1 or (p.provariadic <> 0 and p.pronargs <= 2)) then p.proargtypes[0]::text else '0' end, " \
 	"(p.prorettype = 2279 and p.proconfig is null and not p.prosecdef and p.prolang = (select l.oid from pg_language l where l.lanname = 'plpgsql') and p.prosrc ~* " STAMP_BODY ")::int::text, " \
 	"p.proname " \
 	"from pg_proc p where p.pronamespace not in " TEMP_SCHEMAS "; "

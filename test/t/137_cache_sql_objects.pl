@@ -151,6 +151,7 @@ case("with $_->[0]", make => '', set => "SET $_->[0]", read => $_->[1], write =>
   for [ q{TimeZone = 'Asia/Kolkata'}, q{SELECT '2020-01-01 00:00+00'::timestamptz, extract(hour FROM '2020-01-01 00:00+00'::timestamptz)} ], [ q{DateStyle = 'SQL, DMY'}, q{SELECT '03/04/2020'::date} ], [ 'IntervalStyle = iso_8601', q{SELECT interval '1 day 2 hours'} ],
   [ 'bytea_output = escape', q{SELECT 'x'::bytea} ], [ 'extra_float_digits = -5', 'SELECT 1::float8 / 3' ], [ q{lc_monetary = 'C'}, q{SELECT 12::money::text} ], [ 'search_path = information_schema, public', 'SELECT count(*) > 0 FROM tables' ],
   [ 'xmloption = document', q{SELECT xml_is_well_formed('a')} ], [ q{default_text_search_config = 'pg_catalog.german'}, q{SELECT to_tsvector('Die Katzen')} ], [ 'array_nulls = off', q{SELECT '{NULL}'::text[]} ], [ 'quote_all_identifiers = on', q{SELECT pg_get_viewdef('a2')} ];
+case('with an UPDATE of pg_settings', make => '', set => q{UPDATE pg_settings SET setting = '-5' WHERE name = 'extra_float_digits'}, read => 'SELECT 1::float8 / 3', write => [], same => 1);
 case('a text that differs by its backslashes', set => 'SET standard_conforming_strings = off', read => q{SELECT 'a\\x62', length('a\\x62')}, write => [], same => 1, loose => 1);
 
 # ---- catalogs ----
@@ -289,6 +290,21 @@ for my $sql ('SELECT s FROM leak_1', 'SELECT s FROM leak_2', 'SELECT s FROM leak
 	$_->terminate for @clients;
 	known();
 }
+
+# ---- where a string ends is another matter for who has logged in with standard_conforming_strings = off, or has it by default ----
+$origin->safe_psql('app', 'ALTER ROLE app SET standard_conforming_strings = off');
+Cached::learn($gateway);
+for my $given ({}, { options => '-c standard_conforming_strings=off' })
+{
+	my $other;
+	Gateway::wait_until(sub { $other = $gateway->client(parameters => $given); $other->value('SHOW standard_conforming_strings') eq 'off' }, 1, 10);
+	known();
+	my @clock = map { $other->value(q{SELECT 'x\\'', clock_timestamp() --'}) } 1 .. 3;
+	is(scalar(keys %{ { map { $_ => 1 } @clock } }), 3, 'a clock behind a string with a backslash is never kept: ' . join(' ', %$given)) or diag(join(' ', @clock));
+	$other->terminate;
+}
+$origin->safe_psql('app', 'ALTER ROLE app RESET standard_conforming_strings');
+Cached::learn($gateway);
 
 # ---- what was made at the origin, by a session that goes on, counts as soon as a refresh was asked for ----
 for my $sql (q{SELECT obj_description('a2'::regclass)}, q{SELECT count(*) FROM pg_index})
