@@ -144,7 +144,7 @@ for my $case (['NOLOGIN', 'ALTER ROLE late NOLOGIN', '28000'], ['a limit', 'ALTE
 	my $proof = 'md5' . md5_hex(md5_hex('xlate') . $salt) . "\0";
 	$client->syswrite('p' . pack('N', 4 + length $proof) . $proof);
 	my $said = '';
-	1 while $said !~ /\0\0$|Z\x00{3}\x05/ && sysread($client, $said, 4096, length $said);
+	1 while $said !~ /Z\x00{3}\x05/ && sysread($client, $said, 4096, length $said);
 	like($said, qr/FATAL\0C$code\0/, "$name between question and proof: not let in");
 }
 $gateway->sql('REVOKE USAGE ON FOREIGN SERVER app FROM PUBLIC');
@@ -168,7 +168,8 @@ for my $setting ("role = 'dbo'", "session_authorization = 'dbo'")
 is(as('ann', q{ALTER USER MAPPING FOR ann SERVER app OPTIONS (SET password '} . 'x' x 2_000_000 . q{')}), '22023', 'a password of 2 MB is refused');
 is(as('ann', q{ALTER USER MAPPING FOR ann SERVER app OPTIONS (SET user '} . 'x' x 9000 . q{')}), '22023', 'a user of 9000 bytes');
 is(as('dev', q{CREATE SERVER big FOREIGN DATA WRAPPER hyperpool OPTIONS (host '127.0.0.1', options '} . 'x' x 2_000_000 . q{')}), '22023', 'an option of 2 MB');
-is(as('nobody_special', q{ALTER ROLE nobody_special PASSWORD 'SCRAM-SHA-256$4096:} . 'A' x 2_000_000 . '$' . 'A' x 43 . '=:' . 'A' x 43 . q{='}), '', 'a verifier of 2 MB is nobody\'s to refuse');
+is(as('nobody_special', q{ALTER ROLE nobody_special PASSWORD 'SCRAM-SHA-256$4096:} . 'A' x 2_000_000 . '$' . 'A' x 43 . '=:' . 'A' x 43 . q{='}), $region->pg_version >= 18 ? '54000' : '',
+	'a verifier of 2 MB is PostgreSQL\'s to refuse, or nobody\'s');
 $gateway->sql('REVOKE USAGE ON FOREIGN SERVER app FROM ann');
 is(comes_to('42501', 'ann', 'app'), '42501', 'a right that is taken away is heard of all the same');
 
