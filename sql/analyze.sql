@@ -69,6 +69,9 @@ INSERT INTO texts (text) VALUES
 -- settings
 ('SET work_mem = ''1MB'''),
 ('SET LOCAL work_mem = ''1MB'''),
+('SET LOCAL datestyle = ''SQL'''),
+('SELECT set_config(''TimeZone'', ''UTC'', true)'),
+('SELECT set_config($1, $2, true)'),
 ('SET TRANSACTION READ ONLY'),
 ('SET transaction_isolation = ''serializable'''),
 ('SET SESSION CHARACTERISTICS AS TRANSACTION READ ONLY'),

@@ -423,11 +423,10 @@ on_emptied(ClientSession *s)
 		names_clear(&s->names, pools_statements());
 }
 
-/* Nothing is left of what it has set, or has made on its link; but for what comes behind in the same batch. */
+/* Nothing is left of what it has set, or has made on its link, but for what comes behind in the same batch, and the unnamed statement. */
 static void
 on_discarded(ClientSession *s, const LinkExchange *e)
 {
-	session_drop_unnamed(s);
 	settings_ref(s->startup_settings);
 	settings_unref(pools_settings(), s->settings);
 	s->settings = s->startup_settings;

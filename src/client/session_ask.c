@@ -466,6 +466,7 @@ ask_query(ClientSession *s, const Frame *frame)
 	{
 		s->tail->runs = true;
 		session_add_effects(s, effects);
+		session_note_rereads(s, effects);
 		session_writes_asked(s, proof, effects);
 	}
 	return ok ? STEP_TAKEN : STEP_GONE;
@@ -501,6 +502,7 @@ ask_function_call(ClientSession *s, const Frame *frame)
 {
 	s->tail->runs = true;
 	session_add_effects(s, EFFECTS_OF_THE_UNSEEN);
+	session_note_rereads(s, EFFECTS_OF_THE_UNSEEN);
 	session_writes_asked(s, NULL, EFFECTS_OF_THE_UNSEEN);
 	return session_forward(s, frame, 0);
 }

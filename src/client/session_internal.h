@@ -362,6 +362,7 @@ session_may_copy(uint32 effects)
 
 /* session_statements.c */
 extern void session_add_effects(ClientSession *s, uint32 effects);
+extern void session_note_rereads(ClientSession *s, uint32 effects);	/* what has these is about to run */
 extern uint32 session_effects_by_proof(const ClientSession *s, uint32 effects, const Proof *proof);	/* less, where the origin's catalog says so */
 /*
  * Sees to it that the statement of a client's name is prepared on the link when the next message is read there; *name is what it

@@ -483,6 +483,14 @@ expect_emptying(ClientSession *s)
 	s->renamed_in = s->tail;
 }
 
+/* Not all that a transaction sets is set in the settings vector, under which what is parsed meanwhile is known on the link. */
+void
+session_note_rereads(ClientSession *s, uint32 effects)
+{
+	if (effects & (EFFECT_REREADS | EFFECT_UNKNOWN))
+		link_read_otherwise(s->link);
+}
+
 /* What is bound may be executed by any later message. */
 static void
 note_bound(ClientSession *s, Bytes name)
@@ -501,6 +509,7 @@ note_bound(ClientSession *s, Bytes name)
 		if (session_empties(facts))
 			expect_emptying(s);
 		s->tail->stats_row = session_statement_stats(s, statement);
+		session_note_rereads(s, session_effects_of(s, statement));
 		session_writes_asked(s, session_statement_proof(s, statement), session_effects_of(s, statement));
 	}
 	else if (names_are_its_own(s))

@@ -230,6 +230,7 @@ typedef struct LinkStatement
 	uint64_t	used_in;		/* the map's flight when last found or added */
 	uint64_t	asked_in;		/* the map's flight when its last Parse was sent */
 	uint32_t	asked;			/* Parses sent and not answered */
+	uint64_t	strayed_in;		/* the map's stay when its last Parse was sent, if settings had strayed; else 0 */
 	struct LinkStatement *next_by_key;
 	struct LinkStatement *next_by_number;
 	struct LinkStatement *older;	/* list by last use */
@@ -247,6 +248,8 @@ struct LinkStatements
 	uint32_t	capacity;
 	uint32_t	last_number;
 	uint64_t	flight;			/* moves with each settle */
+	uint64_t	stay;			/* moves with each part */
+	bool		astray;
 	LinkStatement *oldest;
 	LinkStatement *newest;
 };
@@ -289,6 +292,7 @@ link_statements_create(StatementTable *statements, SettingsTable *settings, uint
 	map->settings = settings;
 	map->capacity = capacity > 0 ? capacity : 1;
 	map->flight = 1;
+	map->stay = 1;
 	return map;
 }
 
@@ -496,6 +500,7 @@ link_statements_asked(LinkStatements *map, uint32_t number)
 		return;
 	entry->asked++;
 	entry->asked_in = map->flight;
+	entry->strayed_in = map->astray ? map->stay : 0;
 }
 
 void
@@ -516,7 +521,23 @@ link_statements_pending(LinkStatements *map, uint32_t number)
 {
 	LinkStatement *entry = entry_of(map, number);
 
-	return entry != NULL && entry->asked > 0 && entry->asked_in != map->flight;
+	return entry != NULL && ((entry->asked > 0 && entry->asked_in != map->flight) || (entry->strayed_in != 0 && entry->strayed_in != map->stay));
+}
+
+void
+link_statements_stray(LinkStatements *map)
+{
+	map->astray = true;
+}
+
+bool
+link_statements_part(LinkStatements *map)
+{
+	bool		strayed = map->astray;
+
+	map->astray = false;
+	map->stay++;
+	return strayed;
 }
 
 void

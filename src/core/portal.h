@@ -90,8 +90,14 @@ extern void link_statements_remove(LinkStatements *map, uint32_t number);	/* it 
 /* A Parse under this number is sent, and later: it has been answered (well), or has failed or was skipped: then the entry goes, unless another Parse of it is under way. */
 extern void link_statements_asked(LinkStatements *map, uint32_t number);
 extern void link_statements_answered(LinkStatements *map, uint32_t number, bool well);
-/* Its Parse was sent before the last settle and is not answered: whoever does not know how that will end must not count on it. */
+/*
+ * Its Parse was sent before the last settle and is not answered: whoever does not know how that will end must not count on it. Or it was sent astray, in another
+ * stay: then it may mean something else.
+ */
 extern bool link_statements_pending(LinkStatements *map, uint32_t number);
+/* What is parsed from now on is read under other settings than it is entered with, until the client that has set them leaves the link (true: it had). */
+extern void link_statements_stray(LinkStatements *map);
+extern bool link_statements_part(LinkStatements *map);
 /* What is asked from now on is another client's, or nothing is in flight. */
 extern void link_statements_settle(LinkStatements *map);
 extern void link_statements_clear(LinkStatements *map);	/* DEALLOCATE ALL, DISCARD ALL */

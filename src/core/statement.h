@@ -27,7 +27,8 @@ typedef enum StatementEffect
 	EFFECT_UNKNOWN = 1 << 10,	/* not parsed (too long, other grammar, unsafe encoding): assume all that cannot be seen */
 	EFFECT_RESETS = 1 << 11,	/* beside SETTINGS or UNBIND: RESET, SET TO DEFAULT, DISCARD ALL: a setting becomes what it was at login */
 	EFFECT_PERHAPS = 1 << 12,	/* may change data, for all that is known of what stands behind its names; not a matter of the text */
-	EFFECT_SETS_NAMED = 1 << 13	/* beside SETTINGS: the first parameter names the setting, so its Bind tells whether that binds */
+	EFFECT_SETS_NAMED = 1 << 13,	/* beside SETTINGS: the first parameter names the setting, so its Bind tells whether that binds */
+	EFFECT_REREADS = 1 << 14	/* sets, for the transaction or longer, what decides how texts behind it are read */
 } StatementEffect;
 
 typedef enum StatementKind

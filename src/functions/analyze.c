@@ -36,6 +36,7 @@ static const BitName effect_names[] = {
 	{EFFECT_UNKNOWN, "unknown"},
 	{EFFECT_RESETS, "resets"},
 	{EFFECT_SETS_NAMED, "binds by parameter"},
+	{EFFECT_REREADS, "rereads"},
 };
 
 static const BitName flag_names[] = {

@@ -135,18 +135,55 @@ custom_setting_binds(const char *name)
 	return name != NULL && strchr(name, '.') ? EFFECT_BIND : EFFECT_NONE;
 }
 
+/*
+ * What it is at the time of a Parse decides what the text means, or its literals, and stays in the statement: a plan is made anew when the search_path or the
+ * role changes, not for these. NULL: any.
+ */
 static uint32
-set_config_binds(const FuncCall *call)
+setting_rereads(const char *name)
+{
+	static const char *const names[] = {
+		"array_nulls", "backslash_quote", "client_encoding", "datestyle", "intervalstyle", "lc_monetary", "standard_conforming_strings", "timezone",
+		"timezone_abbreviations", "transform_null_equals", "xmloption"
+	};
+
+	for (int i = 0; name != NULL && i < (int) lengthof(names); i++)
+	{
+		if (pg_strcasecmp(name, names[i]) == 0)
+			return EFFECT_REREADS;
+	}
+	return name == NULL ? EFFECT_REREADS : EFFECT_NONE;
+}
+
+/* The name that a set_config is given, or NULL: it does not stand there. */
+static Node *
+set_config_argument(const FuncCall *call)
 {
 	Node	   *name = call->args ? linitial(call->args) : NULL;
 
 	while (name != NULL && IsA(name, TypeCast))
 		name = ((TypeCast *) name)->arg;
+	return name;
+}
+
+static const char *
+set_config_name(const FuncCall *call)
+{
+	Node	   *name = set_config_argument(call);
+
+	if (name == NULL || !IsA(name, A_Const) || ((A_Const *) name)->isnull || !IsA(&((A_Const *) name)->val, String))
+		return NULL;
+	return strVal(&((A_Const *) name)->val);
+}
+
+static uint32
+set_config_binds(const FuncCall *call)
+{
+	Node	   *name = set_config_argument(call);
+
 	if (name != NULL && IsA(name, ParamRef) && ((ParamRef *) name)->number == 1)
 		return EFFECT_SETS_NAMED;
-	if (name == NULL || !IsA(name, A_Const) || ((A_Const *) name)->isnull || !IsA(&((A_Const *) name)->val, String))
-		return EFFECT_BIND;
-	return custom_setting_binds(strVal(&((A_Const *) name)->val));
+	return set_config_name(call) ? custom_setting_binds(set_config_name(call)) : EFFECT_BIND;
 }
 
 static uint32
@@ -161,7 +198,7 @@ function_call_effects(const FuncCall *call)
 	if (row == NULL)
 		return EFFECTS_WRITE;
 	if (strcmp(name, "set_config") == 0)
-		return is_local_set_config(call) ? EFFECT_NONE : row->effects | set_config_binds(call);
+		return setting_rereads(set_config_name(call)) | (is_local_set_config(call) ? EFFECT_NONE : row->effects | set_config_binds(call));
 	return row->effects;
 }
 
@@ -352,9 +389,11 @@ set_effects(const VariableSetStmt *stmt)
 {
 	bool		resets = stmt->kind == VAR_SET_DEFAULT || stmt->kind == VAR_RESET || stmt->kind == VAR_RESET_ALL;
 
-	if (stmt->is_local || is_transaction_setting(stmt->name))
+	if (is_transaction_setting(stmt->name))
 		return EFFECT_NONE;
-	return EFFECT_SETTINGS | custom_setting_binds(stmt->name) | (resets ? EFFECT_RESETS : EFFECT_NONE);
+	if (stmt->is_local)
+		return setting_rereads(stmt->name);
+	return EFFECT_SETTINGS | setting_rereads(stmt->name) | custom_setting_binds(stmt->name) | (resets ? EFFECT_RESETS : EFFECT_NONE);
 }
 
 /* Settings of ours; the gateway answers those of its sessions itself. */

@@ -210,6 +210,7 @@ let_go(OriginLink *link)
 	link->on_lost = NULL;
 	link->held = false;
 	link_release_parameters(link);
+	link_part(link);
 	link_set_client(link, 0);
 }
 

@@ -251,6 +251,7 @@ extern Statement *link_unnamed(const OriginLink *link);	/* the statement now unn
 extern void link_set_unnamed(OriginLink *link, Statement *s);	/* takes its own reference; NULL: from now on not known */
 extern bool link_has_no_unnamed(const OriginLink *link);	/* there is certainly none */
 extern void link_unnamed_closed(OriginLink *link);	/* a Close of it was sent */
+extern void link_read_otherwise(OriginLink *link);	/* its client sets what decides what a text means, if only for a transaction: others do not use what is parsed there meanwhile */
 /* May be used on, but not by another client. */
 extern void link_wear_out(OriginLink *link);
 

@@ -146,6 +146,7 @@ extern void link_connect_end(OriginLink *link);	/* frees what only connecting ne
 extern void link_note_parameter(OriginLink *link, Bytes name, Bytes value);
 extern void link_release_parameters(OriginLink *link);	/* nobody is to be told any more */
 extern void link_free_session(OriginLink *link);
+extern void link_part(OriginLink *link);	/* another client is next: what was read under this one's own settings is not counted on */
 extern bool link_ask_reset(OriginLink *link);
 extern bool link_ask_rollback(OriginLink *link);
 /* An exchange of the link's own has ended; failed: the origin answered with an error. */

@@ -139,6 +139,19 @@ link_set_unnamed(OriginLink *link, Statement *s)
 	link->unnamed = s;
 }
 
+void
+link_read_otherwise(OriginLink *link)
+{
+	link_statements_stray(link->statements);
+}
+
+void
+link_part(OriginLink *link)
+{
+	if (link->statements && link_statements_part(link->statements))
+		link_set_unnamed(link, NULL);
+}
+
 /* ---- settings ---- */
 
 const SettingsVector *

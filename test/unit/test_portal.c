@@ -337,6 +337,32 @@ TEST(link_pending)
 	rig_destroy(&rig);
 }
 
+/* Parsed while a client had settings of its own: good for that client, as long as it stays. */
+TEST(link_astray)
+{
+	Rig			rig = rig_create(1000);
+	uint32_t	evicted;
+	uint32_t	before = add(&rig, 1, &evicted);
+	uint32_t	number = add(&rig, 2, &evicted);
+
+	link_statements_asked(rig.map, before);
+	link_statements_answered(rig.map, before, true);
+	link_statements_stray(rig.map);
+	link_statements_asked(rig.map, number);
+	link_statements_answered(rig.map, number, true);
+	link_statements_settle(rig.map);
+	CHECK(!link_statements_pending(rig.map, number));
+	CHECK(link_statements_part(rig.map));
+	CHECK(link_statements_pending(rig.map, number));
+	CHECK(!link_statements_pending(rig.map, before));
+	/* the next one has it parsed anew, and strays nowhere */
+	link_statements_asked(rig.map, number);
+	CHECK(!link_statements_part(rig.map));
+	link_statements_answered(rig.map, number, true);
+	CHECK(!link_statements_pending(rig.map, number));
+	rig_destroy(&rig);
+}
+
 TEST(link_names)
 {
 	char		buf[LINK_NAME_MAX];
