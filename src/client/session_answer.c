@@ -451,17 +451,21 @@ on_tag(ClientSession *s, const LinkExchange *e, Bytes tag)
 		on_discarded(s, e);
 }
 
+/* How it reads a text, and spells a name: by what the origin reports. */
+void
+session_read_as(ClientSession *s, const char *client_encoding, const char *conforming, const char *server_encoding)
+{
+	s->safe_encoding = (client_encoding == NULL || analyze_encoding_is_safe(client_encoding)) &&
+		(conforming == NULL || strcmp(conforming, "on") == 0);
+	/* a database of single bytes folds letters beyond ASCII, too */
+	s->utf8 = client_encoding && strcmp(client_encoding, "UTF8") == 0 && server_encoding && strcmp(server_encoding, "UTF8") == 0;
+}
+
 void
 session_note_parameters(ClientSession *s)
 {
-	const char *encoding = link_parameter(s->link, "client_encoding");
-	const char *conforming = link_parameter(s->link, "standard_conforming_strings");
-	const char *server = link_parameter(s->link, "server_encoding");
-
-	s->safe_encoding = (encoding == NULL || analyze_encoding_is_safe(encoding)) &&
-		(conforming == NULL || strcmp(conforming, "on") == 0);
-	/* a database of single bytes folds letters beyond ASCII, too */
-	s->utf8 = encoding && strcmp(encoding, "UTF8") == 0 && server && strcmp(server, "UTF8") == 0;
+	session_read_as(s, link_parameter(s->link, "client_encoding"), link_parameter(s->link, "standard_conforming_strings"),
+					link_parameter(s->link, "server_encoding"));
 }
 
 /* ---- ends ---- */

@@ -401,7 +401,8 @@ extern bool session_may_repeat(const ClientSession *s, const LinkExchange *e, co
 extern void session_count_repeat(ClientSession *s, const OriginLink *link);	/* what was on it is about to be asked again */
 extern void session_put_loss(ClientSession *s, LinkExchange *e, const LinkNews *news);	/* the error that says so, and ReadyForQuery, to whom it is owed */
 extern void session_unbind(ClientSession *s);
-extern void session_note_parameters(ClientSession *s);	/* what the origin has reported about how SQL is to be read */
+extern void session_note_parameters(ClientSession *s);
+extern void session_read_as(ClientSession *s, const char *client_encoding, const char *conforming, const char *server_encoding);	/* what the origin has reported about how SQL is to be read */
 extern void session_quiet(ClientSession *s);	/* nothing is in flight any more: return the link, or keep it */
 
 /* session_note: what an ask may have to undo or complete when it is answered or dropped. */

@@ -306,6 +306,18 @@ send_now(ClientSession *s)
 
 /* ---- the end: greeting ---- */
 
+/* What the ParameterStatus messages in `out` say of this one; NULL: nothing. */
+static const char *
+told_parameter(const ClientSession *s, const char *name)
+{
+	const uint8 *end = s->out.data + s->out.end;
+	const uint8 *at = memmem(s->out.data + s->out.start, buffer_len(&s->out), name, strlen(name) + 1);
+
+	if (at)
+		at += strlen(name) + 1;
+	return at && memchr(at, 0, end - at) ? (const char *) at : NULL;
+}
+
 /* The rest of what a client is greeted with, behind the ParameterStatus messages. */
 static void
 greet(ClientSession *s)
@@ -313,9 +325,7 @@ greet(ClientSession *s)
 	ClientRow  *row = s->row;
 	int64		took = reactor_now(session_reactor) - s->login->began;
 
-	/* the parameters lie in `out` */
-	s->utf8 = memmem(s->out.data + s->out.start, buffer_len(&s->out), "client_encoding\0UTF8", 21) != NULL &&
-		memmem(s->out.data + s->out.start, buffer_len(&s->out), "server_encoding\0UTF8", 21) != NULL;
+	session_read_as(s, told_parameter(s, "client_encoding"), told_parameter(s, "standard_conforming_strings"), told_parameter(s, "server_encoding"));
 	transport_read_ahead(&s->transport);
 	cancel_key_make(row, s->login->minor >= 2);
 	message_put_backend_key(&s->out, row->key_pid, bytes_of(row->key, row->key_len));
@@ -444,8 +454,6 @@ ask_parameters(ClientSession *s)
 static bool
 take_vector(ClientSession *s)
 {
-	const char *encoding;
-
 	s->settings = settings_intern(pools_settings(), &s->login->settings);
 	if (s->settings == NULL)
 	{
@@ -454,8 +462,6 @@ take_vector(ClientSession *s)
 	}
 	s->startup_settings = s->settings;
 	settings_ref(s->startup_settings);
-	encoding = settings_get(s->settings, "client_encoding");
-	s->safe_encoding = encoding == NULL || analyze_encoding_is_safe(encoding);
 	return true;
 }
 
