@@ -9,7 +9,7 @@ use lib $FindBin::RealBin;
 use Digest::MD5 qw(md5_hex);
 use Gateway;
 use IO::Socket::INET;
-use LoginClient qw(write_file);
+use LoginClient qw(make_certificates write_file);
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use RawClient;
@@ -17,8 +17,15 @@ use Test::More;
 
 # Somebody who may create in public was there before the extension: operators that fit better than the built-in ones, and names like those of the catalogs.
 my $gateway = bless {}, 'Gateway';
-$gateway->{origin} = my $origin = Gateway::start_instance('origin', "shared_preload_libraries = ''");
+# The account of the region's server has a certificate, which libpq finds by itself.
+my $home = PostgreSQL::Test::Utils::tempdir();
+make_certificates($home, 'account');
+mkdir "$home/.postgresql";
+rename "$home/account.$_", "$home/.postgresql/postgresql.$_" for 'crt', 'key';
+$gateway->{origin} = my $origin = Gateway::start_instance('origin', join("\n", q{shared_preload_libraries = ''}, 'ssl = on', "ssl_cert_file = '$home/server.crt'",
+	"ssl_key_file = '$home/server.key'", "ssl_ca_file = '$home/ca.crt'"));
 $gateway->{port} = PostgreSQL::Test::Cluster::get_free_port();
+local $ENV{HOME} = $home;
 $gateway->{region} = my $region = Gateway::start_instance('region', join("\n", q{shared_preload_libraries = 'hyperpool'}, "hyperpool.port = $gateway->{port}",
 	q{hyperpool.listen_addresses = '127.0.0.1'}, 'hyperpool.directory_refresh = 1s', 'hyperpool.directory_size = 1MB', ''));
 $origin->safe_psql('postgres', q{SET password_encryption = 'scram-sha-256'; CREATE ROLE app LOGIN PASSWORD 'sesame'; CREATE ROLE other LOGIN PASSWORD 'open-it'; CREATE DATABASE app OWNER app});
@@ -97,6 +104,9 @@ as('ann', q{ALTER USER MAPPING FOR ann SERVER app OPTIONS (ADD password 'wrong')
 is(comes_to('28P01', 'ann', 'app'), '28P01', 'nor with a wrong one');
 as('ann', q{ALTER USER MAPPING FOR ann SERVER app OPTIONS (SET password 'open-it')});
 is(comes_to('other', 'ann', 'app'), 'other', 'whoever knows the password of a user at the origin may be that user');
+my $shown = q{SELECT coalesce(client_dn, 'none') FROM pg_stat_ssl WHERE pid = pg_backend_pid()};
+like($gateway->client(user => $admin, database => 'app')->value($shown), qr/CN=account/, 'a credential of a superuser\'s comes with the certificate of the server\'s account');
+is($gateway->client(user => 'ann', database => 'app')->value($shown), 'none', 'another\'s does not');
 is(as('ann', q{ALTER USER MAPPING FOR ann SERVER app OPTIONS (ADD password_required 'false')}), '42501', 'password_required=false is a superuser\'s');
 
 # ---- the owner of an origin who is no superuser ----
