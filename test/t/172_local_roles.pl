@@ -178,6 +178,8 @@ for my $setting ("role = 'dbo'", "session_authorization = 'dbo'")
 is(as('ann', q{ALTER USER MAPPING FOR ann SERVER app OPTIONS (SET password '} . 'x' x 2_000_000 . q{')}), '22023', 'a password of 2 MB is refused');
 is(as('ann', q{ALTER USER MAPPING FOR ann SERVER app OPTIONS (SET user '} . 'x' x 9000 . q{')}), '22023', 'a user of 9000 bytes');
 is(as('dev', q{CREATE SERVER big FOREIGN DATA WRAPPER hyperpool OPTIONS (host '127.0.0.1', options '} . 'x' x 2_000_000 . q{')}), '22023', 'an option of 2 MB');
+is(as('dev', q{CREATE SERVER big FOREIGN DATA WRAPPER hyperpool OPTIONS (host '127.0.0.1', pool_size '} . ' ' x 2_000_000 . q{5')}), '22023', 'a number behind 2 MB of blanks');
+is(as('dev', q{CREATE SERVER big FOREIGN DATA WRAPPER hyperpool OPTIONS (host '127.0.0.1', rules '} . ' ' x 2_000_000 . q{')}), '22023', 'or rules that are 2 MB of them');
 is(as('nobody_special', q{ALTER ROLE nobody_special PASSWORD 'SCRAM-SHA-256$4096:} . 'A' x 2_000_000 . '$' . 'A' x 43 . '=:' . 'A' x 43 . q{='}), '', 'a verifier of 2 MB is nobody\'s to refuse');
 $gateway->sql('REVOKE USAGE ON FOREIGN SERVER app FROM ann');
 is(comes_to('42501', 'ann', 'app'), '42501', 'a right that is taken away is heard of all the same');
