@@ -314,6 +314,8 @@ session_ride_over(ClientSession *s)
 {
 	OriginLink *link = s->link;
 
+	/* the catalog may have moved since it was found to be a read: then it was counted as a write, and its end has not been seen */
+	session_writes_lost(s);
 	if (s->holding_link)
 		link_hold_reading(link, false);
 	s->holding_link = false;

@@ -315,12 +315,12 @@ raise_function(Closure *c, CatalogFunction *f)
 	/* run by the call that leaves the argument out, however little the function itself does */
 	FOR_EDGES(c, e, PURPOSE_FILL, f->oid)
 		moved |= raise_class(&f->c, class_of_tree_edge(c, e));
-	/* a value of that type may be made for the call unasked, by a cast */
+	/* a value of that type may be made for the call unasked, by a cast or of a literal: then what a domain checks is checked */
 	FOR_EDGES(c, e, PURPOSE_ARGUMENT, f->oid)
 	{
 		const CatalogType *t = closure_find_type(c, e->to);
 
-		moved |= raise_class(&f->c, t == NULL ? NAME_VOLATILE : t->read);
+		moved |= raise_class(&f->c, t == NULL ? NAME_VOLATILE : t->full);
 	}
 	return moved;
 }

@@ -377,6 +377,30 @@ walk_trees(Closure *c, Walk *walk, char purpose, Oid holder, bool written)
 	}
 }
 
+/*
+ * What a query does to a column of that type unasked. A literal beside it becomes a value of that type, and all in it is made anew: the domains in an array, a row or a range check it. A bare
+ * domain does not: it is compared as what it is made of.
+ */
+static NameClass
+class_of_read_column(const Closure *c, Oid type)
+{
+	uint8		class = NAME_DETERMINISTIC;
+	int			depth;
+
+	for (depth = 0; depth < 32; depth++)
+	{
+		const CatalogType *t = closure_find_type(c, type);
+
+		if (t == NULL)
+			return type < FIRST_USER_OID ? (NameClass) class : NAME_VOLATILE;
+		if (t->kind != 'd')
+			return (NameClass) Max(class, t->array || strchr("crm", t->kind) != NULL ? t->full : t->read);
+		class = Max(class, t->read);
+		type = t->base;
+	}
+	return NAME_VOLATILE;
+}
+
 static void
 walk_columns(Closure *c, Walk *walk, Oid relation, bool written)
 {
@@ -385,10 +409,11 @@ walk_columns(Closure *c, Walk *walk, Oid relation, bool written)
 	FOR_EDGES(c, e, PURPOSE_COLUMN, relation)
 	{
 		const CatalogType *t = closure_find_type(c, e->to);
+		NameClass	class = t == NULL ? NAME_VOLATILE : (NameClass) t->full;
 
 		if (!may_step(c, walk))
 			return;
-		reach_class(&walk->reach, t == NULL ? NAME_VOLATILE : (NameClass) (written ? t->full : t->read), REASON_TYPE);
+		reach_class(&walk->reach, written ? class : class_of_read_column(c, e->to), REASON_TYPE);
 	}
 }
 
@@ -676,9 +701,9 @@ draft_operator(const Closure *c, FactsDraft *draft, const CatalogOperator *o)
 	uint8		class = closure_class_of_function(c, o->function);
 
 	if (left != NULL)
-		class = Max(class, left->read);
+		class = Max(class, left->full);
 	if (right != NULL)
-		class = Max(class, right->read);
+		class = Max(class, right->full);
 	if (schema != NULL)
 		facts_draft_operator(draft, schema, o->name, (NameClass) class);
 }

@@ -80,6 +80,9 @@ route('a procedure in SQL that fails behind one that commits', 'CREATE PROCEDURE
 route('a default of a domain', 'CREATE DOMAIN d_N AS int DEFAULT put_N(1); CREATE TABLE with_d_N (d d_N, x int)', 'INSERT INTO with_d_N (x) VALUES (1)');
 route('a check of a domain', 'CREATE DOMAIN d_N AS int CHECK (put_N(VALUE) > 0); CREATE TABLE with_d_N (d d_N)', 'INSERT INTO with_d_N VALUES (1)');
 route('a check of a domain, by a cast', 'CREATE DOMAIN d_N AS int CHECK (put_N(VALUE) > 0)', 'SELECT 5::d_N');
+route('a check of a domain, by an argument', 'CREATE DOMAIN d_N AS int CHECK (put_N(VALUE) > 0); CREATE FUNCTION of_d_N(d_N) RETURNS int LANGUAGE plpgsql IMMUTABLE AS $$ BEGIN RETURN 1; END $$', 'SELECT of_d_N(5)');
+route('a check of a domain in an array, by a literal', 'CREATE DOMAIN d_N AS int CHECK (put_N(VALUE) > 0); CREATE TABLE with_d_N (d d_N[])', q{SELECT count(*) FROM with_d_N WHERE d = '{5}'});
+route('a check of a domain in a row, by a literal', 'CREATE DOMAIN d_N AS int CHECK (put_N(VALUE) > 0); CREATE TYPE r_N AS (d d_N); CREATE TABLE with_d_N (r r_N)', q{SELECT coalesce((SELECT r FROM with_d_N), '(5)') IS NULL});
 route('a check of a table', 'CREATE TABLE c_N (x int CHECK (put_N(x) > 0))', 'INSERT INTO c_N VALUES (1)');
 route('an assignment cast', 'CREATE TYPE y_N AS (x int); CREATE FUNCTION to_y_N(int) RETURNS y_N LANGUAGE plpgsql AS $$ BEGIN PERFORM put_N(1); RETURN row($1)::y_N; END $$; CREATE CAST (int AS y_N) WITH FUNCTION to_y_N(int) AS ASSIGNMENT; CREATE TABLE with_y_N (y y_N)', 'INSERT INTO with_y_N VALUES (1)');
 route('a default of a partition', 'CREATE TABLE p_N (a int, b int) PARTITION BY LIST (a); CREATE TABLE p1_N PARTITION OF p_N (b DEFAULT put_N(1)) DEFAULT', 'INSERT INTO p1_N (a) VALUES (1)');
