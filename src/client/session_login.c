@@ -757,12 +757,14 @@ static void
 say_no_tls(void)
 {
 	static LogLimit limit;
+	const char *refusal = tls_take_refusal();
 	uint32		more;
 
 	if (may_say(&limit, &more))
 		ereport(LOG, (errcode(ERRCODE_PROTOCOL_VIOLATION),
 					  errmsg("hyperpool: could not accept SSL connection: %s", transport_error()),
-					  more > 0 ? errdetail("%u others failed since this was logged last.", more) : 0));
+					  more > 0 ? errdetail("%s%s%u others failed since this was logged last.", refusal, refusal[0] ? " " : "", more) :
+					  refusal[0] ? errdetail("%s", refusal) : 0));
 }
 
 /* True: TLS is on. */

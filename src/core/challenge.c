@@ -2,14 +2,17 @@
  * core/challenge.c - what does an origin ask for in its login, and is that bearable?
  *
  * Messages of a login until its challenge: R (authentication), E (refusal), v (another protocol version). Their order is libpq's business; here
- * only the one is read through that makes work, AuthenticationSASLContinue: r=nonce,s=salt,i=rounds (RFC 5802). What libpq would not take
- * for a message is odd, except at the very beginning, where libpq itself has the better words for what is no PostgreSQL at all.
+ * only the one is read through that makes work, AuthenticationSASLContinue: r=nonce,s=salt,i=rounds (RFC 5802), and where a password is all that
+ * may be asked for, what asks for something else is found. What libpq would not take for a message is odd, except at the very beginning, where libpq itself has the better words for what is no PostgreSQL at all.
  */
 #include "core/challenge.h"
 
 #define HEAD			5u		/* type and length word */
 #define CODE			4u
 #define AUTH_OK			0u
+#define AUTH_GSS		7u
+#define AUTH_GSS_NEXT	8u
+#define AUTH_SSPI		9u
 #define AUTH_CONTINUE	11u
 #define OTHER_MAX		30000u	/* libpq's limit for messages that are not of data */
 #define ROUNDS_DIGITS	9
@@ -38,10 +41,12 @@ judge(ChallengeReader *reader, Bytes body, uint32_t max_rounds)
 {
 	uint32_t	code = get_u32(body.data);
 
+	if (reader->password_only && (code == AUTH_GSS || code == AUTH_GSS_NEXT || code == AUTH_SSPI))
+		return CHALLENGE_NO_PASSWORD;
 	if (code == AUTH_CONTINUE && rounds_of(bytes_of(body.data + CODE, body.len - CODE)) > max_rounds)
 		return CHALLENGE_TOO_HARD;
-	/* behind either comes what libpq only checks */
-	reader->settled = code == AUTH_CONTINUE || code == AUTH_OK;
+	/* behind either comes what libpq only checks; but before the end it lets itself be asked for something else */
+	reader->settled = (code == AUTH_CONTINUE && !reader->password_only) || code == AUTH_OK;
 	return CHALLENGE_PASS;
 }
 

@@ -20,6 +20,7 @@ typedef struct ChallengeReader	/* zeroed memory is a fresh one: one for each con
 	uint32_t	skip;			/* to the end of a message that is of no interest */
 	uint32_t	kept_len;
 	bool		settled;		/* the challenge has been seen, or there will be none */
+	bool		password_only;	/* whose reader it is says: nothing but a password may be asked for */
 	uint8_t		kept[CHALLENGE_MAX];
 } ChallengeReader;
 
@@ -29,6 +30,7 @@ typedef enum ChallengeVerdict
 	CHALLENGE_WAIT,				/* not before the rest of the message has come */
 	CHALLENGE_TOO_HARD,			/* more rounds than max_rounds */
 	CHALLENGE_TOO_LONG,			/* the login has no end */
+	CHALLENGE_NO_PASSWORD,		/* it wants another proof than a password */
 	CHALLENGE_ODD				/* no login of PostgreSQL */
 } ChallengeVerdict;
 

@@ -136,19 +136,23 @@ refuse_privileged(const char *what)
 					errdetail("It reaches into files, sockets or the identity of this server.")));
 }
 
-/* All of them are published in hyperpool.directory_size; who fills that would keep others' changes from being heard. Rules have a bound of their own. */
+/*
+ * All of them are published in hyperpool.directory_size; who fills that would keep others' changes from being heard. And all are read with each round of
+ * the manager, blanks that count for nothing too.
+ */
 static void
 check_length(const char *name, const char *value)
 {
-	if (strlen(value) > OPTION_VALUE_MAX)
+	int			most = strcmp(name, "rules") == 0 ? RULES_TEXT_MAX : OPTION_VALUE_MAX;
+
+	if (strlen(value) > (size_t) most)
 		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("the value of option \"%s\" is too long", name),
-						errdetail("It may have %d bytes.", OPTION_VALUE_MAX)));
+						errdetail("It may have %d bytes.", most)));
 }
 
 static void
 check_connection_option(const char *name, const char *value)
 {
-	check_length(name, value);
 	if (is_credential_option(name))
 		ereport(ERROR, (errcode(ERRCODE_FDW_INVALID_OPTION_NAME), errmsg("option \"%s\" belongs to a credential, not to an origin", name),
 						errhint("Everybody may read the options of a server; use hyperpool.set_credential or CREATE USER MAPPING.")));
@@ -177,6 +181,7 @@ validate_origin(List *options)
 		DefElem    *given = lfirst(cell);
 		const OriginOption *own = option_of(given->defname);
 
+		check_length(given->defname, defGetString(given));
 		if (own != NULL)
 			option_set(&origin, own, defGetString(given));
 		else

@@ -39,6 +39,7 @@ extern char *option_interval_text(int64 microseconds);
  * A schema may be missing: any. palloc'd, strings too; ERROR 22023 when the text is no such list.
  */
 #define RULES_MAX	1000		/* of one origin */
+#define RULES_TEXT_MAX	(RULES_MAX * 512)	/* two names of 63 quotes have half of it */
 
 extern CacheRule *option_rules(const char *text, int *n);
 extern char *option_rules_text(const CacheRule *rules, int n);

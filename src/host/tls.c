@@ -39,6 +39,7 @@ static SSL_CTX *tls_current = NULL;
 static bool tls_current_has_ca = false;
 static bool tls_was_loaded = false;		/* the first load may ask for a passphrase */
 static bool tls_passphrase_refused = false;
+static char tls_refusal[256];	/* of the client certificate that was refused last */
 
 /* ---- errors ---- */
 
@@ -123,15 +124,10 @@ tls_no_passphrase(char *buf, int size, int rwflag, void *userdata)
 static int
 tls_verify(int ok, X509_STORE_CTX *store)
 {
-	int			code;
-
 	if (ok)
 		return ok;
-	code = X509_STORE_CTX_get_error(store);
-	ereport(LOG,
-			(errcode(ERRCODE_PROTOCOL_VIOLATION),
-			 errmsg("hyperpool: client certificate verification failed at depth %d: %s",
-					X509_STORE_CTX_get_error_depth(store), X509_verify_cert_error_string(code))));
+	snprintf(tls_refusal, sizeof(tls_refusal), "Client certificate verification failed at depth %d: %s.",
+			 X509_STORE_CTX_get_error_depth(store), X509_verify_cert_error_string(X509_STORE_CTX_get_error(store)));
 	return 0;
 }
 
@@ -489,6 +485,16 @@ tls_alpn_agreed(void *ssl)
 		return false;
 	SSL_get0_alpn_selected(ssl, &name, &len);
 	return len == alpn_name[0] && memcmp(name, alpn_name + 1, len) == 0;
+}
+
+const char *
+tls_take_refusal(void)
+{
+	static char taken[sizeof(tls_refusal)];
+
+	strlcpy(taken, tls_refusal, sizeof(taken));
+	tls_refusal[0] = '\0';
+	return taken;
 }
 
 const char *

@@ -19,6 +19,7 @@ extern bool tls_client_verified(void *ssl);
 extern bool tls_client_name(void *ssl, bool dn, char *buf, size_t size);
 /* Was the protocol "postgresql" agreed upon by ALPN? Direct TLS requires it. */
 extern bool tls_alpn_agreed(void *ssl);
+extern const char *tls_take_refusal(void);	/* why the certificate of a client was refused since this was asked last, or ""; static */
 extern const char *tls_describe(void *ssl);	/* "TLSv1.3, TLS_AES_256_GCM_SHA384"; static, until the next call */
 
 #endif

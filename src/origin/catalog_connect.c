@@ -168,6 +168,8 @@ fill_keywords(Keywords *k, const DirectoryOrigin *origin, const DirectoryCredent
 	/* a place such as an endpoint's name may travel in the options */
 	keyword(k, "options", option_of(origin, "options"));
 	keyword_unless_given(k, origin, "passfile", "/dev/null/none");
+	if (credential->require_password)
+		keyword_unless_given(k, origin, "sslcert", "/dev/null/none");
 	keyword_unless_given(k, origin, "keepalives_idle", "60");
 	keyword_unless_given(k, origin, "keepalives_interval", "15");
 	keyword_unless_given(k, origin, "keepalives_count", "4");
@@ -233,6 +235,7 @@ watch_open(CatalogWatch *w, const DirectoryOrigin *origin, const DirectoryCreden
 		return;
 	}
 	PQsetNoticeProcessor(w->conn, ignore_notice, NULL);
+	w->guard.password_only = credential->require_password;
 	w->state = WATCH_CONNECTING;
 	w->for_write = true;
 	/* libpq stays with a place that does not answer: each gets its part of the time */

@@ -101,6 +101,7 @@ guard_look(LoginGuard *guard, PGconn *conn)
 	if (login_is_ahead(conn))
 	{
 		memset(&guard->reader, 0, sizeof(guard->reader));
+		guard->reader.password_only = guard->password_only;
 		guard->patient = false;
 	}
 	else if (PQsocket(conn) >= 0 && !PQgssEncInUse(conn))
@@ -115,6 +116,8 @@ guard_look(LoginGuard *guard, PGconn *conn)
 			return refuse(guard, "53400", "the origin asks for more SCRAM iterations than hyperpool.max_scram_iterations allows");
 		case CHALLENGE_TOO_LONG:
 			return refuse(guard, "08P01", "the origin says more in its login than a login can be");
+		case CHALLENGE_NO_PASSWORD:
+			return refuse(guard, "2F003", "the origin asks for this server's own identity, but the credential was not set by a superuser");
 		case CHALLENGE_ODD:
 			return refuse(guard, "08P01", "the origin sent something in its login that is no message of PostgreSQL");
 	}

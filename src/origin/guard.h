@@ -18,6 +18,7 @@
 typedef struct LoginGuard		/* zeroed memory is a fresh one; for one PGconn, whatever hosts it tries */
 {
 	ChallengeReader reader;
+	bool		password_only;	/* set by its owner: this server's own identity is not for the origin */
 	bool		patient;		/* the socket is ready only when more has come than it holds */
 	const char *sqlstate;		/* of a refusal */
 	const char *refusal;

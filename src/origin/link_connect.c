@@ -308,6 +308,7 @@ link_connect_begin(OriginLink *link)
 	if (connect == NULL)
 		return false;
 	connect->link = link;
+	connect->guard.password_only = link->target.require_password;
 	link->connect = connect;
 	link->conn = PQconnectStartParams(link->target.keywords, link->target.values, 0);
 	connect->error = errno;

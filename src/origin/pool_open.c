@@ -10,7 +10,7 @@
 
 #include "origin/pool_internal.h"
 
-#define OPEN_EXTRA_OPTIONS	13	/* what is added to the origin's own, and the final NULL */
+#define OPEN_EXTRA_OPTIONS	14	/* what is added to the origin's own, and the final NULL */
 
 typedef struct OpenOptions
 {
@@ -210,6 +210,9 @@ options_fill(OpenOptions *o, const PoolConnection *c, const DirectoryAddresses *
 	options_default(o, "keepalives_count", "4");
 	/* no file: the password file of the server's own account is not for the users of its credentials */
 	options_default(o, "passfile", "/dev/null/none");
+	/* nor is its certificate, for credentials that were not set by a superuser */
+	if (c->require_password)
+		options_default(o, "sslcert", "/dev/null/none");
 }
 
 static bool

@@ -494,6 +494,8 @@ initial_keywords(Probe *p, Keywords *k)
 	/* what libpq would otherwise find in the server's own environment */
 	keyword(k, "gssencmode", "disable");
 	keyword(k, "passfile", "/dev/null/none");
+	if (p->target->require_password)
+		keyword(k, "sslcert", "/dev/null/none");
 	keyword(k, "application_name", "hyperpool");
 	for (i = 0; i < p->target->noptions; i++)
 		keyword(k, p->target->names[i], p->target->values[i]);
@@ -925,6 +927,7 @@ probe_origin(const ProbeTarget *target, ProbeResult *result)
 	p->target = target;
 	p->result = result;
 	p->fd = -1;
+	p->guard.password_only = target->require_password;
 	p->until = target->timeout > 0 ? GetCurrentTimestamp() + target->timeout : DT_NOEND;
 	if (!AcquireExternalFD())
 		ereport(ERROR, (errcode(ERRCODE_INSUFFICIENT_RESOURCES), errmsg("could not connect to origin \"%s\"", target->origin),

@@ -459,7 +459,17 @@ only_here('replication', "$plain user=scram_user replication=database", 'secret_
 only_here('a setting the origin refuses', "$plain user=scram_user options='-c nonsense=1'", 'secret_scram', qr/^FATAL:  unrecognized configuration parameter/);
 only_here('options that cannot be read', "$plain user=scram_user options='-Z'", 'secret_scram', qr/^FATAL:  /);
 only_here('a name of two lines', "$plain user='two\nlines are forged'", 'anything', $failed);
+# ---- certificates that are nobody's, many of them ----
+my $before = -s $gateway->logfile;
+my $strangers = Time::HiRes::time();
+IPC::Run::run([ 'sh', '-c', "for i in 1 2 3 4 5 6 7 8 9 10 11 12; do openssl s_client -starttls postgres -connect 127.0.0.1:$port -tls1_2 -cert $certs/stranger.crt -key $certs/stranger.key; done" ],
+	'<', \undef, '>', \my $s_client, '2>&1');
+$strangers = Time::HiRes::time() - $strangers;
+
 my $log = PostgreSQL::Test::Utils::slurp_file($gateway->logfile);
+like(substr($log, $before), qr/could not accept SSL connection: .*\n.*DETAIL:  Client certificate verification failed at depth \d/, 'log, a certificate of an unknown CA');
+my $told = () = substr($log, $before) =~ /certificate verification failed/g;
+cmp_ok($told, '<=', 2 + $strangers, "log, one a second: $told of 12");
 like($log, qr/hyperpool: connection authorized: user=scram_user origin=alpha/, 'logins are logged');
 like($log, qr/hyperpool: connection authorized: user=cert_user origin=alpha SSL enabled \(TLS/, 'with their TLS');
 like($log, qr/login refused: password authentication failed for user "$_->[0]"\n.*DETAIL:  $_->[1]/, "log, $_->[0]")

@@ -25,7 +25,8 @@ sub proof_is_read
 	return;
 }
 
-my %behaviours = (
+my %behaviours;
+%behaviours = (
 	bearable => sub { my ($c) = @_; HostileOrigin::put($c, HostileOrigin::challenge(HostileOrigin::ask_scram($c), 5000)); proof_is_read($c); },
 	hard => sub { my ($c) = @_; HostileOrigin::put($c, HostileOrigin::challenge(HostileOrigin::ask_scram($c), $most)); proof_is_read($c); },
 	dripped => sub { my ($c) = @_; my $all = HostileOrigin::challenge(HostileOrigin::ask_scram($c), $most); for (split //, $all) { HostileOrigin::put($c, $_); sleep 0.005; } proof_is_read($c); },
@@ -99,6 +100,15 @@ my %behaviours = (
 		HostileOrigin::put($c, RawClient::message('1', '') . RawClient::message('2', '') . 'D' . pack('NnN', 0x3ffffff0, 2, 0x3fffffe0));
 		HostileOrigin::put($c, 'x' x 1_000_000) for 1 .. 200;
 		sleep 60;
+	},
+	# another proof than a password, at once or behind the answer to a challenge
+	kerberos => sub { my ($c) = @_; HostileOrigin::put($c, HostileOrigin::authentication(7)); HostileOrigin::read_message($c); HostileOrigin::put($c, HostileOrigin::error('28P01', 'a ticket was read')); },
+	'kerberos behind' => sub
+	{
+		my ($c) = @_;
+		HostileOrigin::put($c, HostileOrigin::challenge(HostileOrigin::ask_scram($c), 4096));
+		HostileOrigin::read_message($c);
+		$behaviours{kerberos}->($c);
 	},
 	http => sub { my ($c) = @_; HostileOrigin::put($c, "HTTP/1.1 400 Bad Request\r\n\r\n"); },
 	half => sub { my ($c) = @_; HostileOrigin::put($c, "R\0\0"); },
@@ -209,6 +219,13 @@ my $client = $gateway->client(database => 'no codes');
 ok($client->query("SELECT $_", 10), 'they get what it says') for 1 .. 3;
 ok($client->extended('SELECT $1', 'x'), 'by extended messages, too');
 others_go_on('no codes');
+for my $name ('kerberos', 'kerberos behind')
+{
+	make_origin($name, $plain, $name, 'app');
+	$gateway->sql(qq{ALTER USER MAPPING FOR PUBLIC SERVER "$name" OPTIONS (SET password_required 'true')});
+	like(told($name), qr/2F003 .*own identity/, "$name: the server's own identity is not for a credential that must use its password");
+	like($gateway->sql(qq{SELECT coalesce(string_agg(message, ''), '') FROM hyperpool.check_origin('$name') WHERE NOT ok}), qr/own identity/, 'check_origin');
+}
 make_origin('endless setting', $plain, 'endless setting', 'app');
 my $setting;
 Gateway::wait_until(sub { $setting = eval { $gateway->client(database => 'endless setting', seconds => 5) } ? 'in' : '' }, 'in');

@@ -9,7 +9,7 @@ use lib $FindBin::RealBin;
 use Digest::MD5 qw(md5_hex);
 use Gateway;
 use IO::Socket::INET;
-use LoginClient qw(write_file);
+use LoginClient qw(make_certificates write_file);
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use RawClient;
@@ -17,8 +17,15 @@ use Test::More;
 
 # Somebody who may create in public was there before the extension: operators that fit better than the built-in ones, and names like those of the catalogs.
 my $gateway = bless {}, 'Gateway';
-$gateway->{origin} = my $origin = Gateway::start_instance('origin', "shared_preload_libraries = ''");
+# The account of the region's server has a certificate, which libpq finds by itself.
+my $home = PostgreSQL::Test::Utils::tempdir();
+make_certificates($home, 'account');
+mkdir "$home/.postgresql";
+rename "$home/account.$_", "$home/.postgresql/postgresql.$_" for 'crt', 'key';
+$gateway->{origin} = my $origin = Gateway::start_instance('origin', join("\n", q{shared_preload_libraries = ''}, 'ssl = on', "ssl_cert_file = '$home/server.crt'",
+	"ssl_key_file = '$home/server.key'", "ssl_ca_file = '$home/ca.crt'"));
 $gateway->{port} = PostgreSQL::Test::Cluster::get_free_port();
+local $ENV{HOME} = $home;
 $gateway->{region} = my $region = Gateway::start_instance('region', join("\n", q{shared_preload_libraries = 'hyperpool'}, "hyperpool.port = $gateway->{port}",
 	q{hyperpool.listen_addresses = '127.0.0.1'}, 'hyperpool.directory_refresh = 1s', 'hyperpool.directory_size = 1MB', ''));
 $origin->safe_psql('postgres', q{SET password_encryption = 'scram-sha-256'; CREATE ROLE app LOGIN PASSWORD 'sesame'; CREATE ROLE other LOGIN PASSWORD 'open-it'; CREATE DATABASE app OWNER app});
@@ -97,6 +104,9 @@ as('ann', q{ALTER USER MAPPING FOR ann SERVER app OPTIONS (ADD password 'wrong')
 is(comes_to('28P01', 'ann', 'app'), '28P01', 'nor with a wrong one');
 as('ann', q{ALTER USER MAPPING FOR ann SERVER app OPTIONS (SET password 'open-it')});
 is(comes_to('other', 'ann', 'app'), 'other', 'whoever knows the password of a user at the origin may be that user');
+my $shown = q{SELECT coalesce(client_dn, 'none') FROM pg_stat_ssl WHERE pid = pg_backend_pid()};
+like($gateway->client(user => $admin, database => 'app')->value($shown), qr/CN=account/, 'a credential of a superuser\'s comes with the certificate of the server\'s account');
+is($gateway->client(user => 'ann', database => 'app')->value($shown), 'none', 'another\'s does not');
 is(as('ann', q{ALTER USER MAPPING FOR ann SERVER app OPTIONS (ADD password_required 'false')}), '42501', 'password_required=false is a superuser\'s');
 
 # ---- the owner of an origin who is no superuser ----
@@ -168,6 +178,8 @@ for my $setting ("role = 'dbo'", "session_authorization = 'dbo'")
 is(as('ann', q{ALTER USER MAPPING FOR ann SERVER app OPTIONS (SET password '} . 'x' x 2_000_000 . q{')}), '22023', 'a password of 2 MB is refused');
 is(as('ann', q{ALTER USER MAPPING FOR ann SERVER app OPTIONS (SET user '} . 'x' x 9000 . q{')}), '22023', 'a user of 9000 bytes');
 is(as('dev', q{CREATE SERVER big FOREIGN DATA WRAPPER hyperpool OPTIONS (host '127.0.0.1', options '} . 'x' x 2_000_000 . q{')}), '22023', 'an option of 2 MB');
+is(as('dev', q{CREATE SERVER big FOREIGN DATA WRAPPER hyperpool OPTIONS (host '127.0.0.1', pool_size '} . ' ' x 2_000_000 . q{5')}), '22023', 'a number behind 2 MB of blanks');
+is(as('dev', q{CREATE SERVER big FOREIGN DATA WRAPPER hyperpool OPTIONS (host '127.0.0.1', rules '} . ' ' x 2_000_000 . q{')}), '22023', 'or rules that are 2 MB of them');
 is(as('nobody_special', q{ALTER ROLE nobody_special PASSWORD 'SCRAM-SHA-256$4096:} . 'A' x 2_000_000 . '$' . 'A' x 43 . '=:' . 'A' x 43 . q{='}), $region->pg_version >= 18 ? '54000' : '',
 	'a verifier of 2 MB is PostgreSQL\'s to refuse, or nobody\'s');
 $gateway->sql('REVOKE USAGE ON FOREIGN SERVER app FROM ann');

@@ -46,6 +46,25 @@ TEST(usual_logins_pass)
 	CHECK_EQ_INT(look(&refused, LIT("more of its text"), false), CHALLENGE_PASS);
 }
 
+/* Kerberos before, and behind a proof that was asked for first; who may be asked for anything is. */
+TEST(a_password_alone)
+{
+	static const char gss[] = "R\0\0\0\x08\0\0\0\x07";
+	static const char sspi[] = "R\0\0\0\x08\0\0\0\x09";
+	ChallengeReader any = {0};
+	ChallengeReader first = {.password_only = true};
+	ChallengeReader second = {.password_only = true};
+
+	CHECK_EQ_INT(look(&any, LIT(gss), false), CHALLENGE_PASS);
+	CHECK_EQ_INT(look(&first, LIT(gss), false), CHALLENGE_NO_PASSWORD);
+	CHECK_EQ_INT(look(&first, LIT(sspi), true), CHALLENGE_NO_PASSWORD);
+	CHECK_EQ_INT(look(&first, LIT(ASK_MD5), false), CHALLENGE_PASS);
+	CHECK_EQ_INT(look(&first, LIT(OK "S\0\0\0\x0a" "a\0b\0xx"), false), CHALLENGE_PASS);
+	CHECK_EQ_INT(look(&second, LIT(ASK_SASL), false), CHALLENGE_PASS);
+	CHECK_EQ_INT(look(&second, challenge("r=abcdef,s=c2FsdA==,i=1"), false), CHALLENGE_PASS);
+	CHECK_EQ_INT(look(&second, LIT(gss), false), CHALLENGE_NO_PASSWORD);
+}
+
 TEST(too_many_rounds)
 {
 	static const char *const hard[] = {
