@@ -292,9 +292,9 @@ for my $sql ('SELECT s FROM leak_1', 'SELECT s FROM leak_2', 'SELECT s FROM leak
 }
 
 # ---- where a string ends is another matter for who has logged in with standard_conforming_strings = off, or has it by default ----
-$origin->safe_psql('app', 'ALTER ROLE app SET standard_conforming_strings = off');
+$origin->safe_psql('app', q{ALTER ROLE app SET standard_conforming_strings = off; ALTER ROLE app SET escape_string_warning = off});
 Cached::learn($gateway);
-for my $given ({}, { options => '-c standard_conforming_strings=off' })
+for my $given ({}, { options => '-c standard_conforming_strings=off -c escape_string_warning=off' })
 {
 	my $other;
 	Gateway::wait_until(sub { $other = $gateway->client(parameters => $given); $other->value('SHOW standard_conforming_strings') eq 'off' }, 1, 10);
@@ -303,7 +303,7 @@ for my $given ({}, { options => '-c standard_conforming_strings=off' })
 	is(scalar(keys %{ { map { $_ => 1 } @clock } }), 3, 'a clock behind a string with a backslash is never kept: ' . join(' ', %$given)) or diag(join(' ', @clock));
 	$other->terminate;
 }
-$origin->safe_psql('app', 'ALTER ROLE app RESET standard_conforming_strings');
+$origin->safe_psql('app', 'ALTER ROLE app RESET ALL');
 Cached::learn($gateway);
 
 # ---- what was made at the origin, by a session that goes on, counts as soon as a refresh was asked for ----
