@@ -133,7 +133,8 @@ my $lines = $region->data_dir . '/pg_hba.conf';
 write_file($lines, "host all late all md5\n" . PostgreSQL::Test::Utils::slurp_file($lines));
 $region->reload;
 $gateway->sql('GRANT USAGE ON FOREIGN SERVER app TO PUBLIC');
-sub publish { return $gateway->sql(q{SELECT hyperpool.alter_origin('app', connect_timeout => '14s')}) }    # its commit waits until it is
+# A commit waits until all is published; the worker has taken it when somebody else has logged in.
+sub publish { $gateway->sql(q{SELECT hyperpool.alter_origin('app', connect_timeout => '14s')}); enters('ann', 'app'); return; }
 my $startup = pack('N', 0x30000) . "user\0late\0database\0app\0\0";
 for my $case (['NOLOGIN', 'ALTER ROLE late NOLOGIN', '28000'], ['a limit', 'ALTER ROLE late CONNECTION LIMIT 0', '53300'], ['DROP ROLE', 'DROP ROLE late', '28000'])
 {
