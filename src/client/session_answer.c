@@ -633,6 +633,8 @@ on_end(ClientSession *s, LinkExchange *e)
 		s->tail = NULL;
 	s->answered_at = reactor_now(session_reactor);
 	s->inflight--;
+	if (!s->safe_encoding && s->inflight == 0 && s->link)
+		session_note_parameters(s);
 	session_writes_ended(s, e);
 	if (e->ready_held && !e->muted)
 		session_settings_ended(s, e);

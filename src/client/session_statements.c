@@ -487,8 +487,11 @@ expect_emptying(ClientSession *s)
 void
 session_note_rereads(ClientSession *s, uint32 effects)
 {
-	if (effects & (EFFECT_REREADS | EFFECT_UNKNOWN))
-		link_read_otherwise(s->link);
+	if ((effects & (EFFECT_REREADS | EFFECT_UNKNOWN)) == 0)
+		return;
+	link_read_otherwise(s->link);
+	/* how a text behind it in the same pipeline is read is known when it has been answered */
+	s->safe_encoding = false;
 }
 
 /* What is bound may be executed by any later message. */
