@@ -46,8 +46,10 @@ route('a writing function with a row limit', '', sub { my ($w, $r) = @_; says($w
 route('Bind without a new Parse', '', sub { my ($w, $r) = @_; says($w, parse('again', $update->($r)) . $sync); $w->value('SELECT 1') for 1 .. 2; says($w, bind_to('', 'again') . execute('') . $sync); says($w, RawClient::message('C', "Sagain\0") . $sync); });
 route('a portal bound in one exchange, run in the next', '', sub { my ($w, $r) = @_; $w->query('BEGIN'); says($w, parse('', $update->($r)) . bind_to('p', '') . $sync); $w->query('SELECT 1'); says($w, execute('p') . $sync); $w->query('COMMIT'); });
 route('a portal of a function, run in parts', '', sub { my ($w, $r) = @_; $w->query('BEGIN'); says($w, parse('', "SELECT put_$r->{n}(g) FROM generate_series(1, 5) g") . bind_to('p', '') . execute('p', 1) . $sync); says($w, execute('p', 1) . $sync) for 1 .. 2; $w->query('END'); });
-route("a string that ends elsewhere, behind $_ in the same batch", '', sub { my ($w, $r) = @_; says($w, join('', map { parse('', $_) . bind_to('', '') . execute('') } 'BEGIN', "$_ standard_conforming_strings = off", "SELECT 'x\\'', put_$r->{n}(1) --'", 'COMMIT') . $sync); $w->query('DISCARD ALL'); })
-  for 'SET', 'SET LOCAL';
+for my $set ('SET', 'SET LOCAL')
+{
+	route("a string that ends elsewhere, behind $set in the same batch", '', sub { my ($w, $r) = @_; says($w, join('', map { parse('', $_) . bind_to('', '') . execute('') } 'BEGIN', "$set standard_conforming_strings = off", "SELECT 'x\\'', put_$r->{n}(1) --'", 'COMMIT') . $sync); $w->query('DISCARD ALL'); });
+}
 route('COMMIT in the batch of its write', '', sub { my ($w, $r) = @_; says($w, join('', map { parse('', $_) . bind_to('', '') . execute('') } 'BEGIN', $update->($r), 'COMMIT') . $sync); });
 route('a batch that commits and then fails', '', sub { my ($w, $r) = @_; says($w, join('', map { parse('', $_) . bind_to('', '') . execute('') } 'BEGIN', $update->($r), 'COMMIT', 'SELECT not_there()') . $sync); });
 route('a string that commits and then fails', '', sub { my ($w, $r) = @_; $w->query('BEGIN; ' . $update->($r) . '; COMMIT; SELECT not_there()'); });
