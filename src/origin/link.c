@@ -366,6 +366,9 @@ link_ask(OriginLink *link, void *owner, void (*on_message) (LinkExchange *e, con
 		e->purpose = PURPOSE_CLIENT;
 		link->depth++;
 		link->row->exchanges++;
+		/* behind a pooler each may meet another session */
+		if (link->target.pooled)
+			link_set_unnamed(link, NULL);
 	}
 	return e;
 }

@@ -38,7 +38,7 @@ sub start_pgbouncer
 	$origin->safe_psql('postgres', "CREATE ROLE $user LOGIN PASSWORD '$password'; CREATE DATABASE behind OWNER $user");
 	open(my $ini, '>', "$folder/pgbouncer.ini") or die $!;
 	print $ini "[databases]\nbehind = host=127.0.0.1 port=", $origin->port, " dbname=behind user=$user password=$password\n",
-		"[pgbouncer]\nlisten_addr=127.0.0.1\nlisten_port=$port\nunix_socket_dir=\nauth_type=plain\nauth_file=$folder/users\npool_mode=transaction\n",
+		"[pgbouncer]\nlisten_addr=127.0.0.1\nlisten_port=$port\nunix_socket_dir=\nauth_type=trust\nauth_file=$folder/users\npool_mode=transaction\n",
 		"default_pool_size=2\nlogfile=$folder/log\npidfile=$folder/pid\n";
 	close $ini;
 	open(my $users, '>', "$folder/users") or die $!;
@@ -46,15 +46,15 @@ sub start_pgbouncer
 	close $users;
 	PostgreSQL::Test::Utils::system_or_bail($pgbouncer, '-d', "$folder/pgbouncer.ini");
 	Gateway::wait_until(sub { -s "$folder/pid" ? 1 : 0 }, 1);
-	return "host=127.0.0.1 port=$port dbname=behind user=$user password=$password sslmode=disable";
+	return $port;
 }
 
 SKIP:
 {
 	skip 'pgbouncer is not installed', 1 unless $pgbouncer;
 
-	my $from = start_pgbouncer('behind', 'secret');
-	$endpoint->sql("SELECT hyperpool.create_origin('pooler', '$from', allow_trust => true)");
+	my $port = start_pgbouncer('behind', 'secret');
+	$endpoint->sql("SELECT hyperpool.create_origin('pooler', 'host=127.0.0.1 port=$port dbname=behind user=behind password=secret sslmode=disable', allow_trust => true)");
 	is(option($endpoint, 'pooler', 'pooled'), 'true', 'recognised as pooled');
 	$endpoint->sql('GRANT USAGE ON FOREIGN SERVER pooler TO PUBLIC');
 	is(Gateway::wait_until(sub { $endpoint->can_enter('pooler') }, 1), 1, 'clients may enter');
@@ -78,6 +78,17 @@ SKIP:
 	is($clients[1]->value('SELECT count(*) FROM t'), '0', 'transactions are apart');
 	$clients[0]->query('COMMIT');
 	is($clients[1]->value('SELECT count(*) FROM t'), '1', 'and commit');
+
+	# of the pooler's two sessions now the one is free, now the other
+	my @holders = map { RawClient->new(port => $port, user => 'behind', database => 'behind') } 1, 2;
+	my $holds = sub { $_[0]->query('BEGIN'); return $_[0]->value('SELECT pg_backend_pid()'); };
+	my $asks = sub { $clients[0]->put_raw($_[0] . $m->('B', "\0\0\0\0\0\0\0\0") . $m->('E', "\0\0\0\0\0") . $m->('S', '')); return RawClient::outcome($clients[0]->answer); };
+	my $first = $holds->($holders[0]);
+	my $second = $asks->($m->('P', "\0SELECT pg_backend_pid()\0\0\0"));
+	is($holds->($holders[1]), $second, 'the session in which an unnamed statement was prepared is held');
+	$holders[0]->query('COMMIT');
+	is($asks->(''), $first, 'it is there in the other one, too');
+	$_->terminate for @holders;
 }
 
 # ---- another hyperpool ----
