@@ -237,39 +237,6 @@ keep_lines(MemoryContext context, List *lines, bool usable)
 	hba_usable = usable;
 }
 
-static Bytes
-copy_view(Bytes view)
-{
-	return view.data != NULL ? bytes_str(pnstrdup((const char *) view.data, view.len)) : view;
-}
-
-static HbaToken *
-copy_tokens(const HbaToken *tokens, uint32 n)
-{
-	HbaToken   *copy = palloc0(sizeof(HbaToken) * (n + 1));
-	uint32		i;
-
-	for (i = 0; i < n; i++)
-	{
-		copy[i].kind = tokens[i].kind;
-		copy[i].text = copy_view(tokens[i].text);
-	}
-	return copy;
-}
-
-static GatewayHbaLine *
-copy_line(const GatewayHbaLine *line)
-{
-	GatewayHbaLine *copy = palloc(sizeof(GatewayHbaLine));
-
-	*copy = *line;
-	copy->method_name = copy_view(line->method_name);
-	copy->map = copy_view(line->map);
-	copy->databases = copy_tokens(line->databases, line->ndatabases);
-	copy->users = copy_tokens(line->users, line->nusers);
-	return copy;
-}
-
 /* A manager that has just started has no lines of its own, but those its predecessor published may be there. */
 static void
 take_published_lines(const Directory *published)
@@ -288,7 +255,7 @@ take_published_lines(const Directory *published)
 	context = AllocSetContextCreate(TopMemoryContext, "hyperpool hba lines", ALLOCSET_SMALL_SIZES);
 	before = MemoryContextSwitchTo(context);
 	for (i = 0; i < n; i++)
-		list = lappend(list, copy_line(&lines[i]));
+		list = lappend(list, directory_copy_hba(&lines[i]));
 	MemoryContextSwitchTo(before);
 	keep_lines(context, list, true);
 }

@@ -147,6 +147,7 @@ extern void directory_draft_role(DirectoryDraft *draft, const DirectoryRole *rol
 extern void directory_draft_member(DirectoryDraft *draft, Oid role, Oid group);	/* direct membership */
 extern void directory_draft_right(DirectoryDraft *draft, Oid role, Oid origin);	/* USAGE */
 extern void directory_draft_hba(DirectoryDraft *draft, const GatewayHbaLine *line);
+extern GatewayHbaLine *directory_copy_hba(const GatewayHbaLine *line);	/* all of it, palloc'd in CurrentMemoryContext */
 extern void directory_draft_hba_usable(DirectoryDraft *draft, bool usable);
 /* The slot of an origin's OID, kept across publications; -1 when hyperpool.max_origins are there. Manager only. */
 extern int	directory_slot_of(Oid oid);

@@ -146,10 +146,9 @@ copy_tokens(const HbaToken *tokens, uint32 n)
 	return copy;
 }
 
-void
-directory_draft_hba(DirectoryDraft *draft, const GatewayHbaLine *line)
+GatewayHbaLine *
+directory_copy_hba(const GatewayHbaLine *line)
 {
-	MemoryContext before = MemoryContextSwitchTo(draft->context);
 	GatewayHbaLine *copy = palloc(sizeof(GatewayHbaLine));
 
 	*copy = *line;
@@ -157,7 +156,15 @@ directory_draft_hba(DirectoryDraft *draft, const GatewayHbaLine *line)
 	copy->map = copy_bytes(line->map);
 	copy->databases = copy_tokens(line->databases, line->ndatabases);
 	copy->users = copy_tokens(line->users, line->nusers);
-	draft->lines = lappend(draft->lines, copy);
+	return copy;
+}
+
+void
+directory_draft_hba(DirectoryDraft *draft, const GatewayHbaLine *line)
+{
+	MemoryContext before = MemoryContextSwitchTo(draft->context);
+
+	draft->lines = lappend(draft->lines, directory_copy_hba(line));
 	MemoryContextSwitchTo(before);
 }
 
